@@ -1,0 +1,1 @@
+"""Networks, likelihoods, corruption, and the one loop that trains them."""

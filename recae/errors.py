@@ -1,0 +1,80 @@
+"""Every error recae raises on purpose.
+
+    RecaeError
+    ├── InputError            the user's input or usage is wrong: one clear line, exit code 2
+    │   ├── EventsError           a log that cannot be read, or rows that may not stay
+    │   ├── SplitError            a split that these interactions do not allow
+    │   ├── RecipeError           a recipe, a key or an override that makes no sense
+    │   ├── ModelError            an unknown model, or a hyper-parameter of the wrong type or range
+    │   ├── CannotFoldIn          a model was asked about users it was not trained on, and cannot answer
+    │   ├── CannotEmbed           a model was asked for an embedding it does not have
+    │   ├── ArtifactError         a model directory that is missing, damaged, or from a newer recae
+    │   ├── DeviceError           a device that this machine does not have
+    │   └── OutputError           an output that exists already, or cannot be written (a full disk)
+    ├── Diverged              training produced values that are not finite
+    └── Interrupted           training was stopped on request; its checkpoint is usable
+
+A message says what is wrong, where (file, row, key), and what to do, in one line.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RecaeError(Exception):
+    """The root of every error that recae raises on purpose."""
+
+
+class InputError(RecaeError):
+    """The user's input or usage is wrong; the message is one line and says what to do."""
+
+
+class EventsError(InputError):
+    """A log of events cannot be read as it is."""
+
+
+class SplitError(InputError):
+    """The interactions do not allow the split that was asked for."""
+
+
+class RecipeError(InputError):
+    """A recipe or an override makes no sense."""
+
+
+class ModelError(InputError):
+    """A model is unknown, or one of its hyper-parameters has the wrong type or range."""
+
+
+class CannotFoldIn(InputError):
+    """The model was asked to score histories it was not trained on, and has no way to do so."""
+
+
+class CannotEmbed(InputError):
+    """The model has no embedding of the kind that was asked for."""
+
+
+class ArtifactError(InputError):
+    """A model directory is missing, damaged, or written by a newer recae."""
+
+
+class DeviceError(InputError):
+    """The device that was asked for is not there."""
+
+
+class OutputError(InputError):
+    """An output exists already, or cannot be written."""
+
+
+class Diverged(RecaeError):
+    """Training produced values that are not finite."""
+
+
+class Interrupted(RecaeError):
+    """Training was stopped on request, and its checkpoint is usable."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return «; did you mean 'x'?» for the known word nearest to an unknown one, else all that is known."""
+    known = list(known)
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,93 @@
+"""Files and directories that appear whole or not at all.
+
+Everything is written to a temporary sibling of its target, flushed to the disk, and renamed. A process that is
+killed in between leaves a `.name.*.partial` beside the target and never a half-written target.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recae.errors import OutputError
+
+
+@contextmanager
+def whole_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `target`, which takes the target's place when the block ends well."""
+    refuse_existing(target, overwrite=overwrite)
+    with _temporary_sibling(target) as room:
+        draft = room / target.name
+        yield draft
+        _flush(draft)
+        refuse_existing(target, overwrite=overwrite)
+        draft.replace(target)
+        _flush(target.parent)
+
+
+@contextmanager
+def whole_directory(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary directory beside `target`, which takes the target's place when the block ends well."""
+    refuse_existing(target, overwrite=overwrite)
+    with _temporary_sibling(target) as room:
+        draft = room / target.name
+        draft.mkdir()
+        yield draft
+        for path in sorted(draft.rglob("*"), reverse=True):
+            _flush(path)
+        _flush(draft)
+        move_directory(draft, target, overwrite=overwrite)
+
+
+def move_directory(source: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Rename a finished directory to `target`; what stood there before is set aside first, then removed."""
+    refuse_existing(target, overwrite=overwrite)
+    with _temporary_sibling(target) as room:
+        if target.exists():
+            target.rename(room / "replaced")
+        source.rename(target)
+        _flush(target.parent)
+
+
+def refuse_existing(target: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if `target` exists and may not be overwritten: call it before hours of work, not after."""
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists already; choose another place, or pass --overwrite")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _temporary_sibling(target: Path) -> Iterator[Path]:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from error
+    try:
+        yield room
+    except OSError as error:
+        # pyarrow wraps the system's error and may keep only its text.
+        if error.errno == errno.ENOSPC or "No space left" in str(error):
+            raise OutputError(
+                f"{target}: no space left on the disk; nothing was written there; free some and run again"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,137 @@
+"""The promises every model keeps, and the decorator that makes a model out of its hyper-parameters.
+
+A model is a dataclass whose fields are its hyper-parameters, each written once, with its default, type and range.
+What `fit` learns ends in an underscore. Histories are users × items, whoever the users are: a training user, an
+evaluation fold-in, a brand-new user and a web request are one path.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, dataclass_transform
+
+import pydantic
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, Strict
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from recae.errors import ModelError, nearest
+from recae.progress import Listener, silence
+
+EmbeddingKind = Literal["latent", "retrieval"]
+"""latent: the bottleneck. retrieval: user vectors whose inner product with the item vectors is the score."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Histories to score and the held-out items to find in them; both users × items, the same users in order."""
+
+    history: csr_matrix
+    held_out: csr_matrix
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Everything around a fit that is no hyper-parameter of the model.
+
+    `validation` is what early stopping watches (without it an iterative model runs all its epochs); `checkpoint` is
+    the file an iterative model writes each epoch and goes on from if it is there.
+    """
+
+    seed: int = 42
+    device: str = "cpu"
+    validation: Validation | None = None
+    checkpoint: Path | None = None
+    listener: Listener = silence
+
+
+class Recommender(Protocol):
+    """A model that scores every item for any history.
+
+    `folds_in` is False for the rare model that can only score histories it was trained on.
+    """
+
+    name: ClassVar[str]
+    folds_in: ClassVar[bool]
+
+    def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
+        """Learn from histories, users × items; a fresh start every time."""
+
+    def score(self, histories: csr_matrix) -> Tensor:
+        """Return a float32 score of every item for every history, users × items; higher is better."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything `fit` learned, by name."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> Self:
+        """Take over what a fit of the same hyper-parameters learned; tensors stay on their device."""
+
+
+class Embedder(Recommender, Protocol):
+    """A recommender that has vectors to give to downstream jobs."""
+
+    def embed_users(self, histories: csr_matrix, kind: EmbeddingKind = "latent") -> Tensor:
+        """Return a float32 vector for each history, users × dimension."""
+
+    def embed_items(self) -> Tensor:
+        """Return the items' retrieval vectors, items × dimension.
+
+        `embed_users(histories, "retrieval") @ embed_items().T` is `score(histories)`: an item's bias is its last
+        coordinate, against a constant 1 in the user's vector, so a nearest-neighbour index needs nothing else.
+        """
+
+
+ModelType = TypeVar("ModelType")
+
+Unit = Annotated[float, Field(ge=0, lt=1)]
+"""A share below one: a dropout rate."""
+
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+Widths = Annotated[
+    tuple[PositiveInt, ...],
+    Strict(False),
+    BeforeValidator(lambda widths: (widths,) if isinstance(widths, int) else widths),
+]
+"""The widths of hidden layers, outermost first; one number stands for one layer, () for none."""
+
+
+@dataclass_transform(kw_only_default=True)
+def hyper_parameters(cls: type[ModelType]) -> type[ModelType]:
+    """Make a class a keyword-only dataclass that checks each field's type and range when it is built."""
+    made: Any = pydantic.dataclasses.dataclass(
+        cls, kw_only=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    )
+    checked_init = made.__init__
+
+    def __init__(self: object, *args: Any, **values: Any) -> None:
+        try:
+            checked_init(self, *args, **values)
+        except pydantic.ValidationError as error:
+            raise ModelError(_first_problem(made, error)) from None
+
+    __init__.__wrapped__ = checked_init  # type: ignore[attr-defined]
+    made.__init__ = __init__
+    return made  # type: ignore[no-any-return]
+
+
+def hyper_parameters_of(model: Any) -> dict[str, Any]:
+    """Return a model's hyper-parameters as plain values: what repr, recipes, tracking and files show."""
+    return asdict(model)
+
+
+def require_width(histories: csr_matrix, items: int, model: str) -> None:
+    """Raise ValueError unless histories have one column for each item the model was trained on."""
+    if histories.shape[1] != items:
+        raise ValueError(f"{model} knows {items} items; these histories have {histories.shape[1]} columns")
+
+
+def _first_problem(cls: Any, error: pydantic.ValidationError) -> str:
+    problem = error.errors()[0]
+    key = str(problem["loc"][0]) if problem["loc"] else "?"
+    known = [field.name for field in fields(cls)]
+    if key not in known:
+        return f"{cls.name} has no hyper-parameter '{key}'{nearest(key, known)}"
+    reason = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{cls.name}: {key} = {problem['input']!r}: {reason}"

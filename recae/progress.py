@@ -1,0 +1,21 @@
+"""How long work tells the outside how far it is: the library never prints, it calls a listener."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a task done: `done` of `total`, and the figures measured at it (loss, ndcg_at_100, …)."""
+
+    task: str
+    done: int
+    total: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+Listener = Callable[[Step], None]
+
+
+def silence(step: Step) -> None:
+    """Listen to nothing."""
