@@ -12,9 +12,7 @@ def resolve_device(name: str) -> str:
     if name not in DEVICES:
         raise DeviceError(f"unknown device '{name}'; known: {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            "no CUDA device here; pass --device cpu, or --device auto to use one where there is one"
-        )
+        raise DeviceError("no CUDA device here; pass --device cpu, or --device auto to use one where there is one")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
