@@ -1,5 +1,8 @@
 """Which device work runs on."""
 
+import os
+from pathlib import Path
+
 import torch
 
 from recae.errors import DeviceError
@@ -16,3 +19,38 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
+
+
+def available_memory(device: str) -> int | None:
+    """Return how many bytes can still be allocated on a device, or None where the system does not tell."""
+    if device.startswith("cuda"):
+        idle_in_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + idle_in_torch
+    known = [size for size in (_available_to_container(), _available_on_machine()) if size is not None]
+    return min(known, default=None)
+
+
+def _available_on_machine() -> int | None:
+    try:
+        with Path("/proc/meminfo").open() as lines:
+            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        # Where the system does not say what is free, what there is is the bound.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _available_to_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return what a control group (version 2) leaves; file pages it can drop count as available."""
+    try:
+        limit = (root / "memory.max").read_text().strip()
+        if limit == "max":
+            return None
+        pages = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        used = int((root / "memory.current").read_text())
+        return max(0, int(limit) - used + int(pages.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        return None

@@ -3,6 +3,7 @@
     RecaeError
     ├── InputError            the user's input or usage is wrong: one clear line, exit code 2
     │   ├── EventsError           a log that cannot be read, or rows that may not stay
+    │   ├── DataSetError          a public data set that is unknown, or could not be fetched
     │   ├── SplitError            a split that these interactions do not allow
     │   ├── RecipeError           a recipe, a key or an override that makes no sense
     │   ├── ModelError            an unknown model, or a hyper-parameter of the wrong type or range
@@ -31,6 +32,10 @@ class InputError(RecaeError):
 
 class EventsError(InputError):
     """A log of events cannot be read as it is."""
+
+
+class DataSetError(InputError):
+    """A public data set is unknown, or could not be fetched."""
 
 
 class SplitError(InputError):

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recae.errors import OutputError
@@ -20,6 +20,8 @@ from recae.errors import OutputError
 def whole_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `target`, which takes the target's place when the block ends well."""
     refuse_existing(target, overwrite=overwrite)
+    if target.is_dir():
+        raise OutputError(f"{target} is a directory and the output a file; choose another place")
     with _temporary_sibling(target) as room:
         draft = room / target.name
         yield draft
@@ -47,9 +49,17 @@ def move_directory(source: Path, target: Path, *, overwrite: bool = False) -> No
     """Rename a finished directory to `target`; what stood there before is set aside first, then removed."""
     refuse_existing(target, overwrite=overwrite)
     with _temporary_sibling(target) as room:
-        if target.exists():
-            target.rename(room / "replaced")
-        source.rename(target)
+        replaced = room / "replaced"
+        with suppress(FileNotFoundError):
+            target.rename(replaced)
+        try:
+            source.rename(target)
+        except OSError as error:
+            if replaced.exists() and not target.exists():
+                replaced.rename(target)
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise OutputError(f"{target} was written by another process in the meantime; run again") from error
+            raise
         _flush(target.parent)
 
 
@@ -76,7 +86,7 @@ def _temporary_sibling(target: Path) -> Iterator[Path]:
         yield room
     except OSError as error:
         # pyarrow wraps the system's error and may keep only its text.
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise OutputError(
                 f"{target}: no space left on the disk; nothing was written there; free some and run again"
             ) from error

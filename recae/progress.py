@@ -14,6 +14,20 @@ class Step:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What an iterative fit did: how many epochs it ran, and the figures measured at each of them, in order.
+
+    `best_epoch`, counted from 1, is the one whose weights the model kept.
+    """
+
+    epochs: int
+    best_epoch: int
+    updates: int
+    seconds: float
+    curve: list[dict[str, float]]
+
+
 Listener = Callable[[Step], None]
 
 
