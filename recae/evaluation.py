@@ -1,0 +1,140 @@
+"""What rankings are worth: a value for each user, and its mean with a confidence interval."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from recae.errors import RecipeError
+from recae.metrics import Metric, find_hits, measure_catalogue, measure_users
+from recae.ranking import TopN
+
+RESAMPLES = 2000
+"""How many times users are drawn anew for an interval; its ends then move by a few percent of its width."""
+
+BLOCK = 2**22
+"""How many drawn users are held at a time, whatever the number of users: 32 MB for the draws, 32 for the counts."""
+
+SUMMARY = {
+    "metric": "str",
+    "k": "int64",
+    "value": "float64",
+    "ci_low": "float64",
+    "ci_high": "float64",
+    "users": "int64",
+}
+"""The columns of `summarise`, and their types."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one model's rankings are worth to the users of a fold.
+
+    `per_user` has a row for each user of the fold, in order, and a column for each metric that has a value per user,
+    by key, NaN for a user without a target; `catalogue` has a value for each metric of all rankings together, by key.
+    `users` counts all of the fold, `without_target` those with nothing held out, `without_history` those with an
+    empty history.
+    """
+
+    per_user: pd.DataFrame
+    catalogue: Mapping[str, float]
+    users: int
+    without_target: int
+    without_history: int
+
+
+def places_needed(metrics: Sequence[Metric]) -> int:
+    """Return how long a ranking must be for these metrics: the largest k of them."""
+    return max(metric.k for metric in metrics)
+
+
+def evaluate(
+    top: TopN,
+    history: csr_matrix,
+    held_out: csr_matrix,
+    metrics: Sequence[Metric],
+    train: csr_matrix | None = None,
+) -> Evaluation:
+    """Measure rankings (users, n) against held-out items (users, items), the same users in the same order.
+
+    A metric that looks at more than n places counts the missing ones as misses. `train`, the interactions the model
+    learned from, is what the metrics of the catalogue look at; RecipeError if one is asked for without it.
+    """
+    users = len(top.items)
+    if not users == history.shape[0] == held_out.shape[0]:
+        raise ValueError(f"{users} rankings, {history.shape[0]} histories, {held_out.shape[0]} rows of held-out items")
+    hits = find_hits(top.items, held_out)
+    targets = np.diff(held_out.indptr)
+    values: dict[str, NDArray[np.float64]] = {}
+    catalogue: dict[str, float] = {}
+    for metric in metrics:
+        if metric.is_per_user:
+            values[metric.key] = measure_users(metric, hits, targets)
+        elif train is None:
+            raise RecipeError(
+                f"metric '{metric}' needs the training interactions, and there are none here; leave it out"
+            )
+        else:
+            catalogue[metric.key] = measure_catalogue(metric, top.items, train)
+    return Evaluation(
+        per_user=pd.DataFrame(values, index=pd.RangeIndex(users)),
+        catalogue=catalogue,
+        users=users,
+        without_target=int((targets == 0).sum()),
+        without_history=int((np.diff(history.indptr) == 0).sum()),
+    )
+
+
+def summarise(evaluation: Evaluation, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """Return a row for each metric: metric, k, value, ci_low, ci_high, users.
+
+    For a metric per user, `value` is the mean over the target users, `users` their number, and the interval the 95 %
+    percentile bootstrap's (see `bootstrap_means`). A metric of the catalogue has no interval (NaN), and `users` are
+    all those it was measured on.
+    """
+    targets = evaluation.per_user.dropna()
+    means = targets.mean()
+    low, high = interval(bootstrap_means(targets.to_numpy(), resamples=resamples, seed=seed))
+    rows = [
+        (*_name_and_k(key), means[key], low[place], high[place], len(targets)) for place, key in enumerate(means.index)
+    ]
+    rows += [
+        (*_name_and_k(key), value, np.nan, np.nan, evaluation.users) for key, value in evaluation.catalogue.items()
+    ]
+    return pd.DataFrame(rows, columns=list(SUMMARY)).astype(SUMMARY)
+
+
+def bootstrap_means(values: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float64]:
+    """Return means over users drawn anew, with replacement: values (users, columns) → (resamples, columns).
+
+    Which users are drawn depends on the seed and the number of users alone, so models that were evaluated on the same
+    users are resampled alike. Never a normal approximation: the draws are made and used a BLOCK at a time. Source:
+    Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapters 6 and 13.
+    """
+    users, columns = values.shape
+    means = np.full((resamples, columns), np.nan)
+    if not users or not columns:
+        return means
+    generator = np.random.default_rng(seed)
+    at_once = max(1, BLOCK // users)
+    for start in range(0, resamples, at_once):
+        count = min(at_once, resamples - start)
+        drawn = generator.integers(users, size=(count, users))
+        drawn += users * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * users).reshape(count, users)
+        means[start : start + count] = times @ values / users
+    return means
+
+
+def interval(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the 95 % percentile interval of bootstrap means: (resamples, columns) → (low or high, columns)."""
+    bounds: NDArray[np.float64] = np.quantile(means, [0.025, 0.975], axis=0)
+    return bounds
+
+
+def _name_and_k(key: str) -> tuple[str, int]:
+    metric = Metric.from_key(key)
+    return metric.name, metric.k
