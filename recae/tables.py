@@ -1,0 +1,70 @@
+"""The tables recae gives to others, in one spelling everywhere.
+
+    recommendations   user_id, item_id, rank (from 1), score; sorted by user, then rank; no padding
+    embeddings        user_id or item_id, embedding (a fixed-size list of float32)
+
+Both are Parquet; the file's metadata, under the key `recae`, says which model made it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recae.files import whole_file
+from recae.interactions import IdMap
+from recae.ranking import NO_ITEM, TopN
+
+METADATA_KEY = b"recae"
+
+
+def recommendations(top: TopN, users: IdMap, items: IdMap, item_table: pd.DataFrame | None = None) -> pa.Table:
+    """Return ranked lists as a table of ids; with an item table that has titles, each row carries its title.
+
+    `top` holds one row for each of `users`, in order. Gaps (NO_ITEM) leave no row.
+    """
+    row, position = np.nonzero(top.items != NO_ITEM)
+    column = top.items[row, position]
+    columns = {
+        "user_id": pa.array(users.to_ids(row)),
+        "item_id": pa.array(items.to_ids(column)),
+        "rank": pa.array((position + 1).astype(np.int32)),
+        "score": pa.array(top.scores[row, position]),
+    }
+    if item_table is not None and "title" in item_table:
+        columns["title"] = pa.array(item_table["title"].iloc[column].astype("string"))
+    return pa.table(columns)
+
+
+def embeddings(vectors: NDArray[np.float32], ids: IdMap, id_column: str) -> pa.Table:
+    """Return vectors, one row for each of `ids` in order, as a table of ids and fixed-size lists."""
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
+    return pa.table(
+        {
+            id_column: pa.array(ids.ids),
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        }
+    )
+
+
+def write_table(
+    path: Path, table: pa.Table | pd.DataFrame, *, about: Mapping[str, object] | None = None, overwrite: bool = False
+) -> None:
+    """Write a Parquet file whole or not at all; `about` goes into its metadata as JSON under the key `recae`."""
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    if about is not None:
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(dict(about), sort_keys=True)})
+    with whole_file(path, overwrite=overwrite) as draft:
+        pq.write_table(table, draft, compression="zstd")
+
+
+def about(path: Path) -> dict[str, object]:
+    """Return what `write_table` was told about a file; empty where it was told nothing."""
+    metadata = pq.read_schema(path).metadata or {}
+    return dict(json.loads(metadata.get(METADATA_KEY, b"{}")))
