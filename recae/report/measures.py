@@ -1,0 +1,154 @@
+"""What the report's pictures show, as numbers.
+
+users U, items I, list length N, embedding dimension d
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import PCA
+
+from recae.interactions import Interactions
+from recae.metrics import find_hits
+from recae.ranking import TopN
+
+NO_GENRE = "(no genres listed)"
+"""How MovieLens spells that a film has none."""
+
+POINTS = 200
+"""How many points are enough for a smooth line."""
+
+MAPPED_USERS = 2000
+"""How many points a map shows at most: more say nothing more and weigh a hundred bytes each."""
+
+SHOWN_GENRES = 6
+OTHER_GENRES = "another, or none"
+
+
+@dataclass(frozen=True)
+class Band:
+    """A line of means `y` over `x`, and the half-width of its 95 % interval (NaN where one user stands behind it)."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    margin: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class UserMap:
+    """Users as points (U × 2) in groups; `explained` is the share of the variance on each axis."""
+
+    points: NDArray[np.float64]
+    group: NDArray[np.int64]
+    groups: tuple[str, ...]
+    ordered: bool
+    explained: tuple[float, float]
+    users: int
+
+
+def recall_by_k(top: TopN, held_out: csr_matrix) -> Band:
+    """Return the mean recall@k (hits among the first k / held-out items) for k = 1 … N over the target users."""
+    targets = np.diff(held_out.indptr)
+    aimed = targets > 0
+    recall = find_hits(top.items, held_out)[aimed].cumsum(axis=1) / targets[aimed, None]
+    mean, margin = _mean_and_margin(recall)
+    return Band(np.arange(1, top.items.shape[1] + 1, dtype=np.float64), mean, margin)
+
+
+def length_bins(lengths: NDArray[np.integer], at_most: int = 5) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Group users by history length into bins of about equal size; return each user's bin, and the bins' names."""
+    count = max(1, min(at_most, len(lengths) // 10))
+    if not len(lengths):
+        return np.empty(0, dtype=np.int64), ()
+    inner = np.unique(np.quantile(lengths, np.arange(1, count) / count, method="lower"))
+    _, group = np.unique(np.searchsorted(inner, lengths, side="left"), return_inverse=True)
+    names = []
+    for number in range(group.max() + 1):
+        inside = lengths[group == number]
+        low, high = inside.min(), inside.max()
+        names.append(f"{low:,}" if low == high else f"{low:,}–{high:,}")
+    return group.astype(np.int64), tuple(names)
+
+
+def gain_by_bin(gains: NDArray[np.float64], group: NDArray[np.int64], bins: int) -> Band:
+    """Return the mean of users' gains in each bin; NaN gains are left out."""
+    mean, margin = np.full(bins, np.nan), np.full(bins, np.nan)
+    for number in range(bins):
+        inside = gains[(group == number) & np.isfinite(gains)]
+        if len(inside):
+            mean[[number]], margin[[number]] = _mean_and_margin(inside[:, None])
+    return Band(np.arange(bins, dtype=np.float64), mean, margin)
+
+
+def share_by_popularity(popularity: NDArray[np.integer], drawn: NDArray[np.integer]) -> Band:
+    """Return what share of the drawn items lies among the x most popular ones, x from 1 to I in even ratios.
+
+    `popularity` counts each item's users, `drawn` holds item indices with repetition.
+    """
+    items = len(popularity)
+    rank = np.empty(items, dtype=np.int64)
+    rank[np.argsort(-popularity, kind="stable")] = np.arange(items)
+    share = np.bincount(rank[drawn], minlength=items).cumsum() / max(1, len(drawn))
+    at = np.unique(np.geomspace(1, items, POINTS).round().astype(np.int64))
+    return Band(at.astype(np.float64), share[at - 1], np.zeros(len(at)))
+
+
+def user_map(vectors: NDArray[np.float32], history: Interactions) -> UserMap | None:
+    """Project users on their first two principal components and group them, or return None where that says nothing."""
+    finite = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    if len(finite) < 3 or vectors.shape[1] < 2 or not np.ptp(vectors[finite], axis=0).any():
+        return None
+    analysis = PCA(n_components=2, random_state=0)
+    points = analysis.fit_transform(vectors[finite].astype(np.float64))
+    by_genre = _favourite_genres(history)
+    group, groups = by_genre or length_bins(np.diff(history.matrix.indptr), at_most=4)
+    shown = np.unique(np.linspace(0, len(finite) - 1, MAPPED_USERS).round().astype(np.int64))
+    return UserMap(
+        points=points[shown],
+        group=group[finite[shown]],
+        groups=groups,
+        ordered=by_genre is None,
+        explained=(float(analysis.explained_variance_ratio_[0]), float(analysis.explained_variance_ratio_[1])),
+        users=len(finite),
+    )
+
+
+def _favourite_genres(history: Interactions) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
+    """Return each user's favourite genre: the one whose share of the history exceeds most its share of all histories.
+
+    (The most frequent genre of a history is nearly everybody's: drama.)
+    """
+    if "genres" not in history.item_table or not history.item_table["genres"].map(_is_text).any():
+        return None
+    genres = history.item_table["genres"]
+    flags = genres.where(genres.map(_is_text), "").replace(NO_GENRE, "").astype(str).str.get_dummies("|")
+    counts = np.asarray(history.matrix.sign() @ flags.to_numpy(dtype=np.float64))
+    total = counts.sum(axis=1, keepdims=True)
+    if not total.any():
+        return None
+    lift = counts / np.maximum(total, 1) - counts.sum(axis=0) / counts.sum()
+    favourite = np.where(total[:, 0] > 0, lift.argmax(axis=1), -1)
+    size = np.bincount(favourite[favourite >= 0], minlength=len(flags.columns))
+    largest = np.argsort(-size, kind="stable")[:SHOWN_GENRES]
+    largest = largest[size[largest] > 0]
+    group = np.full(len(favourite), len(largest))
+    for number, genre in enumerate(largest):
+        group[favourite == genre] = number
+    rest = (OTHER_GENRES,) if (group == len(largest)).any() else ()
+    return group, (*(str(flags.columns[genre]) for genre in largest), *rest)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _mean_and_margin(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each column's mean, and 1.96 of its standard errors."""
+    count = len(values)
+    nothing = np.full(values.shape[1], np.nan)
+    if count == 0:
+        return nothing, nothing
+    margin = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else nothing
+    return values.mean(axis=0), margin
