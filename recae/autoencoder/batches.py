@@ -1,0 +1,80 @@
+"""Histories on the device, and the batches cut from them there.
+
+A batch is a list of interactions, never a users × items array: its cost follows what the users did.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The interactions of a few users, one user after the other.
+
+    offsets: (users + 1) int64, user u's interactions are those from offsets[u] up to offsets[u + 1]
+    users:   (interactions) int64, counted from the first user of the batch
+    items:   (interactions) int64
+    values:  (interactions) float32
+    """
+
+    offsets: Tensor
+    users: Tensor
+    items: Tensor
+    values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def with_values(self, values: Tensor) -> "Batch":
+        """Return the same interactions with other values."""
+        return replace(self, values=values)
+
+    def sum_by_user(self, amounts: Tensor) -> Tensor:
+        """Return the sum of an amount per interaction over each user's interactions, (users)."""
+        return amounts.new_zeros(len(self)).index_add(0, self.users, amounts)
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """A CSR matrix, users × items, on a device: indptr int64, indices int32, values float32."""
+
+    indptr: Tensor
+    indices: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, matrix: csr_matrix, device: str | torch.device) -> "Histories":
+        """Put a matrix on a device."""
+        return cls(
+            torch.as_tensor(matrix.indptr.astype(np.int64), device=device),
+            torch.as_tensor(matrix.indices.astype(np.int32), device=device),
+            torch.as_tensor(matrix.data.astype(np.float32), device=device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def batch(self, chosen: Tensor) -> Batch:
+        """Return the batch of the chosen users (int64 row numbers on the same device), in their order."""
+        starts = self.indptr[chosen]
+        lengths = self.indptr[chosen + 1] - starts
+        offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+        users = torch.arange(len(chosen), device=chosen.device).repeat_interleave(lengths)
+        position = torch.arange(len(users), device=chosen.device) + (starts - offsets[:-1])[users]
+        return Batch(offsets, users, self.indices[position].long(), self.values[position])
+
+
+def batch_of(matrix: csr_matrix, device: str | torch.device) -> Batch:
+    """Return all the histories of a matrix as one batch."""
+    histories = Histories.of(matrix, device)
+    return histories.batch(torch.arange(len(histories), device=device))
+
+
+def unit_length(batch: Batch) -> Batch:
+    """Divide each user's values by their Euclidean norm; a user without interactions stays without."""
+    norms = batch.sum_by_user(batch.values**2).sqrt()
+    return batch.with_values(batch.values / norms[batch.users])

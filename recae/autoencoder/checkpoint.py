@@ -1,0 +1,109 @@
+"""A training in the middle, as one safetensors file that appears whole or not at all.
+
+The tensors are the present weights, the best ones where they are others, Adam's state and the random generator's. The
+metadata holds, as JSON, how far the training got and a fingerprint of what is trained on what.
+
+On a CPU, a training that goes on from its checkpoint ends with the same bits as one that was never stopped, given the
+same torch, the same kind of processor and the same number of threads. Other ones go on just as well, but a sum of
+floats may be taken in another order there; the metadata says which torch and how many threads wrote the file.
+"""
+
+import errno
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from recae.errors import ArtifactError
+from recae.files import whole_file
+
+FORMAT = 1
+METADATA_KEY = "recae_checkpoint"
+REMEDY = "delete it to start afresh, or give another place"
+
+Fingerprint = Mapping[str, Any]
+"""What makes a training the one it is, in plain values: hyper-parameters, seed, digests of the data, device."""
+
+
+@dataclass
+class Progress:
+    """How far a training is; epochs count from 1, so the best one is 0 before there is any."""
+
+    epoch: int = 0
+    updates: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    seconds: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def save_checkpoint(path: Path, fingerprint: Fingerprint, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
+    """Replace the checkpoint at `path`; OutputError on a full disk, and then the previous one is still there."""
+    content = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "progress": asdict(progress),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    with whole_file(path, overwrite=True) as draft:
+        try:
+            save_file(dict(tensors), draft, metadata={METADATA_KEY: json.dumps(content)})
+        except SafetensorError as error:
+            # The writer is no Python: what the system said arrives as text.
+            if "No space left" in str(error):
+                raise OSError(errno.ENOSPC, "No space left on device") from error
+            raise
+
+
+def load_checkpoint(path: Path, fingerprint: Fingerprint) -> tuple[Progress, dict[str, Tensor]]:
+    """Return the progress and the tensors, on the CPU, of a checkpoint of the same training.
+
+    Raises ArtifactError for a file that is truncated, none of ours, or of a training with another fingerprint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = json.loads((file.metadata() or {})[METADATA_KEY])
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ArtifactError(f"{path} is no whole checkpoint of a training; {REMEDY}") from error
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror or error}); {REMEDY}") from error
+    if content["format"] != FORMAT:
+        raise ArtifactError(
+            f"{path}: a checkpoint of format {content['format']}, and this recae reads {FORMAT}; {REMEDY}"
+        )
+    if differences := _differences(content["fingerprint"], json.loads(json.dumps(fingerprint))):
+        raise ArtifactError(f"{path} is the checkpoint of another training ({'; '.join(differences)}); {REMEDY}")
+    return Progress(**content["progress"]), tensors
+
+
+def digest(matrix: csr_matrix) -> str:
+    """Return the SHA-256 of a matrix in hexadecimal, whatever types its indices and values are stored in."""
+    hashed = hashlib.sha256(repr(tuple(map(int, matrix.shape))).encode())
+    for part, kind in ((matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, np.float32)):
+        hashed.update(np.ascontiguousarray(part, dtype=kind).data)
+    return hashed.hexdigest()
+
+
+def _differences(there: Fingerprint, here: Fingerprint) -> list[str]:
+    return [
+        f"{key} is {_short(there.get(key))} there, {_short(here.get(key))} here"
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 24 else f"{text[:12]}…"

@@ -1,0 +1,173 @@
+"""The networks, and what is read off a fitted one.
+
+users × items  ─ encoder ─►  users × latent  ─ decoder ─►  users × features  ─ output ─►  users × items (logits)
+
+Networks are built without memory, on torch's meta device: weights come either from `initialise` or from a state. So
+building one costs nothing and touches no random generator but the one it is given.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from recae.autoencoder.batches import Batch, batch_of, unit_length
+
+BIAS_SPREAD = 0.001
+
+
+class SparseLinear(nn.Module):
+    """An affine map of histories: for each user, a weighted sum of the weight's rows (items × width) of its items."""
+
+    def __init__(self, items: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(items, width))
+        self.bias = nn.Parameter(torch.empty(width))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return users × width."""
+        summed = embedding_bag(
+            batch.items,
+            self.weight,
+            batch.offsets,
+            mode="sum",
+            per_sample_weights=batch.values,
+            include_last_offset=True,
+        )
+        return summed + self.bias
+
+
+class Encoder(nn.Module):
+    """Affine maps from a history to the last of `widths`, with tanh between them and none at the end."""
+
+    def __init__(self, items: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.input = SparseLinear(items, widths[0])
+        self.layers = nn.ModuleList(nn.Linear(narrow, wide) for narrow, wide in pairwise(widths))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return users × the last width."""
+        activation = self.input(batch)
+        for layer in self.layers:
+            activation = layer(torch.tanh(activation))
+        return activation  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """Affine maps with tanh from the first of `widths` to the last, the features; one more from there to the items."""
+
+    def __init__(self, widths: tuple[int, ...], items: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(narrow, wide) for narrow, wide in pairwise(widths))
+        self.output = nn.Linear(widths[-1], items)
+
+    def features(self, latent: Tensor) -> Tensor:
+        """Return users × features, the layer before the output."""
+        for layer in self.layers:
+            latent = torch.tanh(layer(latent))
+        return latent
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return logits, users × items."""
+        return self.output(self.features(latent))  # type: ignore[no-any-return]
+
+
+class Network(nn.Module, ABC):
+    """What training, scoring and embedding read: the latent vector of a history of unit length, and its decoder."""
+
+    decoder: Decoder
+
+    @abstractmethod
+    def latent(self, batch: Batch) -> Tensor:
+        """Return users × latent, the same for the same history every time."""
+
+
+class DenoisingNetwork(Network):
+    """The network of Mult-DAE: hidden layers, a bottleneck with tanh, the hidden layers in reverse."""
+
+    def __init__(self, items: int, hidden: tuple[int, ...], latent: int) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.encoder = Encoder(items, (*hidden, latent))
+            self.decoder = Decoder((latent, *reversed(hidden)), items)
+
+    def latent(self, batch: Batch) -> Tensor:
+        """Return users × latent."""
+        return torch.tanh(self.encoder(batch))
+
+
+class VariationalNetwork(Network):
+    """The network of Mult-VAE: the encoder ends in the mean and the log-variance of a normal posterior."""
+
+    def __init__(self, items: int, hidden: tuple[int, ...], latent: int) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.encoder = Encoder(items, (*hidden, 2 * latent))
+            self.decoder = Decoder((latent, *reversed(hidden)), items)
+
+    def posterior(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the mean and the log-variance, each users × latent."""
+        mean, log_variance = self.encoder(batch).float().chunk(2, dim=1)
+        return mean, log_variance
+
+    def latent(self, batch: Batch) -> Tensor:
+        """Return the posterior's mean, users × latent."""
+        return self.posterior(batch)[0]
+
+
+def initialise(network: Network, generator: torch.Generator) -> None:
+    """Give a network, in memory on the CPU, its first weights.
+
+    Weights are uniform after Glorot and Bengio 2010, biases normal with a deviation of .001, cut at two deviations:
+    the choice of the code published with Liang et al. 2018.
+    """
+    for layer in network.modules():
+        if isinstance(layer, SparseLinear | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.trunc_normal_(
+                layer.bias, std=BIAS_SPREAD, a=-2 * BIAS_SPREAD, b=2 * BIAS_SPREAD, generator=generator
+            )
+
+
+def weights(network: Network) -> dict[str, Tensor]:
+    """Return a network's weights by name, detached from any gradient."""
+    return {name: tensor.detach() for name, tensor in network.state_dict().items()}
+
+
+def load_weights(network: Network, state: Mapping[str, Tensor]) -> None:
+    """Make a network of `weights`, on whatever device they are; RuntimeError where names or shapes do not fit."""
+    network.load_state_dict(dict(state), assign=True)
+
+
+def logits(network: Network, histories: csr_matrix) -> Tensor:
+    """Return a float32 score of every item for every history, users × items, on the network's device."""
+    with torch.no_grad():
+        return network.decoder(_latent(network, histories))  # type: ignore[no-any-return]
+
+
+def latent_vectors(network: Network, histories: csr_matrix) -> Tensor:
+    """Return the bottleneck for each history, users × latent."""
+    with torch.no_grad():
+        return _latent(network, histories)
+
+
+def retrieval_vectors(network: Network, histories: csr_matrix) -> Tensor:
+    """Return the features of each history and a constant 1, users × (features + 1)."""
+    with torch.no_grad():
+        features = network.decoder.features(_latent(network, histories))
+        return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+
+
+def item_vectors(network: Network) -> Tensor:
+    """Return the output weights with the bias as last coordinate, items × (features + 1)."""
+    output = network.decoder.output
+    return torch.cat([output.weight.detach(), output.bias.detach()[:, None]], dim=1)
+
+
+def _latent(network: Network, histories: csr_matrix) -> Tensor:
+    device = network.decoder.output.weight.device
+    return network.latent(unit_length(batch_of(histories, device)))
