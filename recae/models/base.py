@@ -8,14 +8,25 @@ evaluation fold-in, a brand-new user and a web request are one path.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, dataclass_transform
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Self,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    runtime_checkable,
+)
 
 import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, Strict
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from recae.errors import ModelError, nearest
+from recae.errors import CannotEmbed, ModelError, nearest
 from recae.progress import Listener, silence
 
 EmbeddingKind = Literal["latent", "retrieval"]
@@ -67,6 +78,7 @@ class Recommender(Protocol):
         """Take over what a fit of the same hyper-parameters learned; tensors stay on their device."""
 
 
+@runtime_checkable
 class Embedder(Recommender, Protocol):
     """A recommender that has vectors to give to downstream jobs."""
 
@@ -105,7 +117,7 @@ def hyper_parameters(cls: type[ModelType]) -> type[ModelType]:
     )
     checked_init = made.__init__
 
-    def __init__(self: object, *args: Any, **values: Any) -> None:
+    def __init__(self: object, /, *args: Any, **values: Any) -> None:
         try:
             checked_init(self, *args, **values)
         except pydantic.ValidationError as error:
@@ -127,10 +139,19 @@ def require_width(histories: csr_matrix, items: int, model: str) -> None:
         raise ValueError(f"{model} knows {items} items; these histories have {histories.shape[1]} columns")
 
 
+def require_kind(kind: str, model: str) -> None:
+    """Raise CannotEmbed unless there are embeddings of that kind."""
+    known = get_args(EmbeddingKind)
+    if kind not in known:
+        raise CannotEmbed(f"{model} has no '{kind}' embedding{nearest(kind, known)}")
+
+
 def _first_problem(cls: Any, error: pydantic.ValidationError) -> str:
     problem = error.errors()[0]
     key = str(problem["loc"][0]) if problem["loc"] else "?"
     known = [field.name for field in fields(cls)]
+    if problem["type"] == "unexpected_positional_argument":
+        return f"{cls.name} takes its hyper-parameters by name: {', '.join(known)}"
     if key not in known:
         return f"{cls.name} has no hyper-parameter '{key}'{nearest(key, known)}"
     reason = problem["msg"][0].lower() + problem["msg"][1:]

@@ -1,0 +1,73 @@
+"""What every model with a network does in the same way, so that its own file holds only the model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from recae.autoencoder import networks
+from recae.autoencoder.networks import Network
+from recae.autoencoder.training import Objective, Trainable, train
+from recae.models.base import EmbeddingKind, FitOptions, require_kind, require_width
+from recae.models.histories import presence, require_interactions
+
+
+class NeuralRecommender(Trainable, ABC):
+    """A model that is a network and an objective; both are all that a model has to bring, beside hyper-parameters."""
+
+    folds_in: ClassVar[bool] = True
+
+    @abstractmethod
+    def build_network(self, items: int) -> Network:
+        """Return an untrained network for a catalogue of so many items."""
+
+    @abstractmethod
+    def objective(self, network: Any) -> Objective:
+        """Return what training minimises, for a network of `build_network`."""
+
+    def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
+        """Train, from the checkpoint of an unfinished fit if there is one: see `recae.autoencoder.training.train`."""
+        require_interactions(histories, self.name)
+        self.network_ = self.build_network(histories.shape[1])
+        self.training_ = train(
+            self,
+            self.network_,
+            self.objective(self.network_),
+            presence(histories),
+            seed=options.seed,
+            device=options.device,
+            validation=options.validation,
+            checkpoint=options.checkpoint,
+            listener=options.listener,
+        )
+        return self
+
+    def score(self, histories: csr_matrix) -> Tensor:
+        """Return the logits, users × items."""
+        return networks.logits(self.network_, self._read(histories))
+
+    def embed_users(self, histories: csr_matrix, kind: EmbeddingKind = "latent") -> Tensor:
+        """Return the bottleneck, users × latent, or the vectors whose product with the items' is the score."""
+        require_kind(kind, self.name)
+        read = networks.latent_vectors if kind == "latent" else networks.retrieval_vectors
+        return read(self.network_, self._read(histories))
+
+    def embed_items(self) -> Tensor:
+        """Return the output weights, each item's with its bias as last coordinate."""
+        return networks.item_vectors(self.network_)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the network's weights."""
+        return networks.weights(self.network_)
+
+    def restore(self, state: Mapping[str, Tensor]) -> Self:
+        """Take over a state."""
+        self.network_ = self.build_network(len(state["decoder.output.bias"]))
+        networks.load_weights(self.network_, state)
+        return self
+
+    def _read(self, histories: csr_matrix) -> csr_matrix:
+        require_width(histories, self.network_.decoder.output.out_features, self.name)
+        return presence(histories)

@@ -1,0 +1,102 @@
+"""The decorator that makes a model out of its hyper-parameters."""
+
+import inspect
+from dataclasses import FrozenInstanceError, replace
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import PositiveInt
+
+from recae.errors import ModelError
+from recae.models.base import (
+    FitOptions,
+    NonNegative,
+    Positive,
+    Unit,
+    Widths,
+    hyper_parameters,
+    hyper_parameters_of,
+)
+
+
+@hyper_parameters
+class Toy:
+    """A model of nothing."""
+
+    name: ClassVar[str] = "toy"
+
+    layers: PositiveInt = 2
+    dropout: Unit = 0.5
+    l2: Positive = 1.0
+    decay: NonNegative = 0.0
+    hidden: Widths = (600,)
+
+
+def test_a_model_shows_its_hyper_parameters_and_has_their_defaults() -> None:
+    assert repr(Toy(layers=3)) == "Toy(layers=3, dropout=0.5, l2=1.0, decay=0.0, hidden=(600,))"
+    assert list(inspect.signature(Toy).parameters) == ["layers", "dropout", "l2", "decay", "hidden"]
+
+
+def test_hyper_parameters_make_the_same_model_again() -> None:
+    toy = Toy(layers=7, hidden=(5, 6))
+    assert hyper_parameters_of(toy) == {"layers": 7, "dropout": 0.5, "l2": 1.0, "decay": 0.0, "hidden": (5, 6)}
+    assert Toy(**hyper_parameters_of(toy)) == toy
+    assert replace(toy, layers=2) == Toy(hidden=(5, 6))
+
+
+@pytest.mark.parametrize(("given", "widths"), [(9, (9,)), ([9, 8], (9, 8)), ((), ()), ([], ())])
+def test_widths_are_a_number_or_any_sequence(given: Any, widths: tuple[int, ...]) -> None:
+    assert Toy(hidden=given).hidden == widths
+
+
+def test_a_whole_number_is_a_number() -> None:
+    assert Toy(l2=400).l2 == 400.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("layers", 0),
+        ("layers", -1),
+        ("layers", 2.0),
+        ("layers", "2"),
+        ("layers", True),
+        ("layers", None),
+        ("dropout", 1.0),
+        ("dropout", -0.1),
+        ("l2", 0.0),
+        ("l2", float("nan")),
+        ("l2", float("inf")),
+        ("l2", "1"),
+        ("l2", True),
+        ("decay", -1e-9),
+        ("hidden", (0,)),
+        ("hidden", ("a",)),
+        ("hidden", "600"),
+    ],
+)
+def test_a_wrong_type_or_range_is_one_line_with_key_and_value(key: str, value: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        Toy(**{key: value})
+    message = str(caught.value)
+    assert message.startswith(f"toy: {key} = ")
+    assert "\n" not in message
+    assert caught.value.__suppress_context__
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    arguments: dict[str, Any] = {"layer": 2}
+    with pytest.raises(ModelError, match="toy has no hyper-parameter 'layer'; did you mean 'layers'"):
+        Toy(**arguments)
+
+
+def test_a_hyper_parameter_needs_its_name() -> None:
+    make: Any = Toy
+    with pytest.raises(ModelError, match="toy takes its hyper-parameters by name: layers, dropout"):
+        make(2)
+
+
+def test_fit_options_do_not_change() -> None:
+    options: Any = FitOptions()
+    with pytest.raises(FrozenInstanceError):
+        options.seed = 1
