@@ -15,6 +15,9 @@ from pathlib import Path
 
 from recae.errors import OutputError
 
+UMASK = os.umask(0)
+os.umask(UMASK)  # the only way to read it is to set it
+
 
 @contextmanager
 def whole_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -25,7 +28,7 @@ def whole_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     with _temporary_sibling(target) as room:
         draft = room / target.name
         yield draft
-        _flush(draft)
+        _finish(draft)
         refuse_existing(target, overwrite=overwrite)
         draft.replace(target)
         _flush(target.parent)
@@ -40,7 +43,7 @@ def whole_directory(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         draft.mkdir()
         yield draft
         for path in sorted(draft.rglob("*"), reverse=True):
-            _flush(path)
+            _finish(path)
         _flush(draft)
         move_directory(draft, target, overwrite=overwrite)
 
@@ -93,6 +96,13 @@ def _temporary_sibling(target: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _finish(path: Path) -> None:
+    """Give a file the rights that this process's files have: a library may have made it for its owner alone."""
+    if path.is_file():
+        path.chmod(0o666 & ~UMASK)
+    _flush(path)
 
 
 def _flush(path: Path) -> None:

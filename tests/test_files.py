@@ -182,6 +182,21 @@ def test_a_kill_at_any_moment_leaves_the_target_whole_or_absent(write, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
+@each_kind
+def test_a_file_made_for_its_owner_alone_gets_the_usual_rights(write, tmp_path):
+    usual = tmp_path / "usual"
+    usual.touch()
+
+    def private(target: Path) -> None:
+        with (whole_file if write is write_file else whole_directory)(target) as draft:
+            file = draft if write is write_file else draft / "a.txt"
+            file.touch(mode=0o600)
+
+    private(tmp_path / "out")
+    file = tmp_path / "out" if write is write_file else tmp_path / "out" / "a.txt"
+    assert file.stat().st_mode == usual.stat().st_mode
+
+
 def test_a_checksum_is_sha_256(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")  # the example of FIPS 180
     assert sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
