@@ -277,7 +277,7 @@ def _above(events: Events, min_value: float | None, counts: dict[str, int]) -> p
             highest = pc.max(table[VALUE]).as_py()
             raise EventsError(
                 f"{events.source}: no event has a value of {min_value:g} or more, the highest is {highest:g}; "
-                "lower --min-value"
+                "train with a lower --min-value"
             )
         table = kept
     if not table.num_rows:

@@ -130,25 +130,27 @@ def ranked_lists(
     ranks: NDArray[np.integer],
     users: int,
     n: int,
+    *,
+    source: str = "recommendations",
 ) -> TopN:
     """Return the rankings that rows of (user row, item column, rank from 1) spell out, at most n places each.
 
     A rank is a place and stays one: an item outside the catalogue (a negative column) becomes FOREIGN_ITEM, and so
     does a place that is skipped before the user's last one; those behind are never moved up. Rows of a user outside
-    the fold (a negative user row) are left out. Scores are -rank. Raises EventsError, by row from 1, for a rank below
-    1 or not whole, and for a place or an item that a user has twice.
+    the fold (a negative user row) are left out. Scores are -rank. Raises EventsError, by `source` and row from 1,
+    for a rank below 1 or not whole, and for a place or an item that a user has twice.
     """
     if not len(user_rows) == len(item_columns) == len(ranks):
         raise ValueError(f"{len(user_rows)} user rows, {len(item_columns)} item columns, {len(ranks)} ranks")
     if len(user_rows) and user_rows.max() >= users:
         raise ValueError(f"user row {user_rows.max()} of {users} users")
     if ranks.dtype.kind not in "iu":
-        raise EventsError(f"recommendations: ranks of type {ranks.dtype}; they must be whole numbers from 1")
+        raise EventsError(f"{source}: ranks of type {ranks.dtype}; they must be whole numbers from 1")
     if len(below := np.flatnonzero(ranks < 1)):
-        raise EventsError(f"recommendations, row {below[0] + 1}: rank {ranks[below[0]]}; ranks start at 1")
+        raise EventsError(f"{source}, row {below[0] + 1}: rank {ranks[below[0]]}; ranks start at 1")
     ours, known = user_rows >= 0, item_columns >= 0
-    _refuse_twice(user_rows, ranks, ours, "rank")
-    _refuse_twice(user_rows, item_columns, ours & known, "item")
+    _refuse_twice(user_rows, ranks, ours, "rank", source)
+    _refuse_twice(user_rows, item_columns, ours & known, "item", source)
 
     n = min(n, int(ranks[ours].max(initial=0)))
     length = np.zeros(users, np.int64)
@@ -213,7 +215,7 @@ def _lowest_tied_columns(scores: Tensor, best: Tensor, columns: Tensor) -> Tenso
 
 
 def _refuse_twice(
-    user_rows: NDArray[np.integer], values: NDArray[np.integer], among: NDArray[np.bool_], what: str
+    user_rows: NDArray[np.integer], values: NDArray[np.integer], among: NDArray[np.bool_], what: str, source: str
 ) -> None:
     rows = np.flatnonzero(among)
     order = rows[np.lexsort((rows, values[rows], user_rows[rows]))]
@@ -222,6 +224,6 @@ def _refuse_twice(
         second = order[1:][same].min()
         first = order[np.flatnonzero(order == second) - 1][0]
         raise EventsError(
-            f"recommendations, row {second + 1}: the user has this {what} already, in row {first + 1}; "
+            f"{source}, row {second + 1}: the user has this {what} already, in row {first + 1}; "
             "a user has each item, and each rank, once"
         )

@@ -195,7 +195,7 @@ def given(parts: Mapping[str, Interactions], *, seed: int = 98765, validation_sh
         files = [parts[f"{fold}_{side}"] for side in SIDES]
         users = IdMap.of(files[0].users.ids.append(files[1].users.ids))
         history, found = (_aligned(file, users, train) for file in files)
-        held_out = _unseen(found, history)
+        held_out = unseen(found, history)
         folds.append(Fold(history, held_out))
         unknown += sum(map(_events, files)) - _events(history) - _events(found)
         seen += _events(found) - _events(held_out)
@@ -216,7 +216,7 @@ def _carved(train: Interactions, test: Interactions, *, seed: int, share: float)
     remaining, carved = _keep(train, ~drawn), _keep(train, drawn)
     chosen_by = np.flatnonzero(np.diff(carved.matrix.indptr))
     history, found = (_aligned(file, test.users, train) for file in (train, test))
-    held_out = _unseen(found, history)
+    held_out = unseen(found, history)
     return _checked(
         remaining,
         Fold(remaining.rows(chosen_by), carved.rows(chosen_by)),
@@ -330,7 +330,7 @@ def _aligned(part: Interactions, users: IdMap, like: Interactions) -> Interactio
     )
 
 
-def _unseen(held_out: Interactions, history: Interactions) -> Interactions:
+def unseen(held_out: Interactions, history: Interactions) -> Interactions:
     """Return the held-out events whose item is not in the same user's history."""
     return _keep(held_out, ~np.isin(_cells(held_out), _cells(history)))
 

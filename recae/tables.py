@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recae.files import whole_file
+from recae.errors import OutputError
+from recae.files import refuse_existing, whole_file
 from recae.interactions import IdMap
 from recae.ranking import NO_ITEM, TopN
 
@@ -50,6 +51,15 @@ def embeddings(vectors: NDArray[np.float32], ids: IdMap, id_column: str) -> pa.T
             "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         }
     )
+
+
+def require_table_place(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a table can be put at `path`: call it before the work, not after."""
+    if path.suffix not in (".parquet", ".pq"):
+        raise OutputError(f"{path}: tables are written as Parquet; give it a name that ends in .parquet")
+    if path.is_dir():
+        raise OutputError(f"{path} is a directory; name a file in it, such as {path / 'table.parquet'}")
+    refuse_existing(path, overwrite=overwrite)
 
 
 def write_table(

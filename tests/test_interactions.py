@@ -143,7 +143,7 @@ def test_bad_rows_are_among_the_counts() -> None:
 @pytest.mark.parametrize(
     ("preparation", "min_items", "words"),
     [
-        (Preparation(min_value=4), 1, "no event has a value of 4 or more, the highest is 3; lower --min-value"),
+        (Preparation(min_value=4), 1, "no event has a value of 4 or more, the highest is 3; train with a lower"),
         (Preparation(), 3, "no user has 3 distinct items, the longest history 2; lower --min-items"),
         (Preparation(values="keep", duplicates="sum"), 1, "values beyond 3.4e"),
     ],

@@ -223,6 +223,12 @@ def test_ranked_lists_refuse_nonsense(rows, complaint):
         lists(rows)
 
 
+def test_ranked_lists_say_whose_rows_these_are():
+    user, item, rank = (np.array(values) for values in ([0, 0], [1, 1], [1, 2]))
+    with pytest.raises(EventsError, match=r"^theirs\.csv, row 2: the user has this item already"):
+        ranked_lists(user, item, rank, 1, 3, source="theirs.csv")
+
+
 def test_ranked_lists_of_the_wrong_length_are_a_mistake():
     with pytest.raises(ValueError, match="user rows"):
         ranked_lists(np.array([0]), np.array([0, 1]), np.array([1]), 1, 1)

@@ -32,33 +32,6 @@ STRINGS, INTEGERS = tuple(f"i{number:02}" for number in range(12)), tuple(range(
 BEYOND_LONG = tuple(2**63 + number for number in range(12))
 
 
-@pytest.fixture(scope="session")
-def first_use(tmp_path_factory):
-    """A folder in which a fresh process has tracked something for the first time, and what it printed."""
-    folder = tmp_path_factory.mktemp("first use")
-    script = (
-        "from recae.tracking import Tracker\n"
-        "tracker = Tracker('first')\n"
-        "with tracker.run('only'): pass\n"
-        "print(repr(tracker.lost), tracker.uri)"
-    )
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
-    return folder, done
-
-
-@pytest.fixture
-def here(first_use, tmp_path, monkeypatch):
-    """A current folder whose store needs no migration any more: that takes seconds."""
-    (tmp_path / "mlflow").mkdir()
-    shutil.copyfile(first_use[0] / "mlflow" / "mlflow.db", tmp_path / "mlflow" / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path
-
-
 def model_directory(path: Path, item_ids=STRINGS, titles: bool = True) -> Path:
     matrix = checkerboard().history
     table = pd.DataFrame({"title": [f"Film {number}" for number in range(12)]} if titles else {}, index=range(12))

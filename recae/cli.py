@@ -1,0 +1,482 @@
+"""The commands: parse, call the library, print. Nothing here knows how anything is done.
+
+Exit codes: 0 done; 2 the user's input or usage is wrong (one line on stderr); 1 anything else.
+torch, mlflow and pandas are imported inside the commands that need them: `recae --help` answers at once.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from recae.errors import InputError, Interrupted, RecaeError
+
+if TYPE_CHECKING:
+    from recae.jobs import Written
+    from recae.recipe import DataSection
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Autoencoder recommenders: from an interaction log to compared, tracked rankings and embeddings.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Public data sets, and what is in a log.")
+app.add_typer(data_app, name="data")
+
+LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
+LARGEST_SEED = 2**32 - 1
+
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as pipelines/movielens-small.yaml.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, such as mult-vae.")]
+ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What train or compare wrote for a model.")]
+Events = Annotated[Path, typer.Argument(metavar="EVENTS", help=LOG)]
+Out = Annotated[Path, typer.Option("--out", help="The directory to write; it appears whole or not at all.")]
+OutTable = Annotated[Path, typer.Option("--out", help="The .parquet file to write; it appears whole or not at all.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run at --out.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ItemTable = Annotated[
+    Path | None, typer.Option("--items", help="A table of items: item_id, title, and whatever else there is.")
+]
+UserCol = Annotated[str | None, typer.Option("--user-col", help="The log's column of user ids.")]
+ItemCol = Annotated[str | None, typer.Option("--item-col", help="The log's column of item ids.")]
+ValueCol = Annotated[str | None, typer.Option("--value-col", help="The log's column of values (ratings, counts).")]
+TimeCol = Annotated[str | None, typer.Option("--time-col", help="The log's column of times.")]
+MinValue = Annotated[float | None, typer.Option("--min-value", help="Keep events of at least this value, as 1.")]
+MinItems = Annotated[int, typer.Option("--min-items", min=1, help="Drop users with fewer items.")]
+SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Drop bad rows and count them instead of stopping.")]
+EmbeddingKind = Literal["latent", "retrieval"]
+Metrics = Annotated[str, typer.Option("--metrics", help="A list such as recall@20,ndcg@100.")]
+
+DEFAULT_METRICS = "ndcg@100,recall@20,recall@50,mrr@100"
+
+STOPPED = 130
+"""What typer returns for a command that was stopped by Ctrl-C."""
+
+
+def main() -> None:
+    """Run the command line; an error of the user's becomes one line on stderr."""
+    try:
+        code = app(prog_name="recae", standalone_mode=False)
+    except typer.TyperException as error:
+        _fail(_usage(error), error.exit_code)
+    except InputError as error:
+        _fail(str(error), 2)
+    except RecaeError as error:
+        _fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped", 1)
+    if code == STOPPED:
+        _fail("stopped", 1)
+    sys.exit(code)
+
+
+@app.command()
+def compare(
+    recipe: Recipe,
+    data: Annotated[Path | None, typer.Option("--data", help="Your own log instead of the recipe's.")] = None,
+    items: ItemTable = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The results' directory; by default a new one in runs/.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key, as models.ease.l2=300; repeatable."),
+    ] = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    value_col: ValueCol = None,
+    time_col: TimeCol = None,
+    skip_bad_rows: SkipBadRows = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="The models' seed; the split has its own, --set split.seed=…")
+    ] = None,
+    device: Device = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Split once, fit every model of a recipe, evaluate, track, and say what is better than what."""
+    from recae import console, experiment
+    from recae.recipe import read_recipe, read_settings
+    from recae.tracking import Tracker
+
+    if resume and out is None:
+        raise InputError("--resume: say with --out which run is to go on, such as --out runs/films/20260131-093000")
+    columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
+    overrides: dict[str, Any] = {f"data.columns.{name}": column for name, column in columns.items() if column}
+    if data is not None:
+        overrides |= {"data.path": str(data), "data.items": None}
+    if items is not None:
+        overrides["data.items"] = str(items)
+    if skip_bad_rows:
+        overrides["data.skip_bad_rows"] = True
+    if seed is not None:
+        overrides["seed"] = seed
+    plan = read_recipe(recipe, overrides | read_settings(settings or []))
+    out = out or Path("runs") / plan.name / f"{datetime.now():%Y%m%d-%H%M%S}"
+    speak = not (quiet or as_json)
+    if speak:
+        console.say(plan.resolved())
+
+    def open_tracker(name: str) -> Tracker:
+        tracker = Tracker(name)
+        if tracker.lost:
+            console.warn(tracker.lost)
+        return tracker
+
+    with _resumable(out, experiment.workspace_of(out)), console.progress_bars(quiet) as listener:
+        outcome = experiment.run(
+            plan, out, open_tracker=open_tracker, device=device, resume=resume, overwrite=overwrite, listener=listener
+        )
+    tracker = outcome.tracker
+    if as_json:
+        _print_json({"out": str(outcome.out), "metrics": outcome.metrics.to_dict("records"), "notes": outcome.caveats})
+    elif speak:
+        console.print_outcome(outcome)
+        console.say(f"results in {outcome.out}; the report is {outcome.out / 'report.html'}")
+    if tracker.lost:
+        console.warn(tracker.lost)
+    elif speak:
+        console.say(f"tracked in {tracker.uri}")
+
+
+@app.command()
+def train(
+    model: ModelName,
+    events: Events,
+    out: Out,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a hyper-parameter, as latent=64; repeatable."),
+    ] = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    value_col: ValueCol = None,
+    time_col: TimeCol = None,
+    min_value: MinValue = None,
+    min_items: MinItems = 5,
+    items: ItemTable = None,
+    validation_share: Annotated[
+        float, typer.Option("--validation-share", min=0, max=0.5, help="Users kept from training, to stop early by.")
+    ] = 0.0,
+    skip_bad_rows: SkipBadRows = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The model's seed.")] = 42,
+    device: Device = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fit one model on all the events, and leave a model directory."""
+    from recae import console, jobs
+    from recae.models import build
+    from recae.recipe import read_settings
+
+    built = build(model, **read_settings(settings or []))
+    columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
+    data = _data_section(
+        events,
+        columns,
+        items=items and str(items),
+        min_value=min_value,
+        min_items=min_items,
+        skip_bad_rows=skip_bad_rows,
+    )
+    with _resumable(out, jobs.checkpoint_of(out)), console.progress_bars(quiet) as listener:
+        card, notes = jobs.train(
+            built,
+            data,
+            out,
+            validation_share=validation_share,
+            seed=seed,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            listener=listener,
+        )
+    if as_json:
+        _print_json({"out": str(out), **card.model_dump(mode="json"), "notes": notes})
+    elif not quiet:
+        console.say(
+            f"{out}: {built!r}, trained on {card.data.users:,} users, {card.data.items:,} items and "
+            f"{card.data.interactions:,} interactions in {card.training['seconds']:.1f} s"
+        )
+        console.print_notes(notes)
+
+
+@app.command()
+def evaluate(
+    model_dir: Annotated[Path | None, typer.Argument(metavar="MODEL_DIR", help="A model directory.")] = None,
+    events: Annotated[Path | None, typer.Argument(metavar="EVENTS", help="A log of histories.")] = None,
+    held_out: Annotated[
+        Path | None, typer.Option("--held-out", help="The log of what to find; without it, a fifth of each history.")
+    ] = None,
+    recommendations: Annotated[
+        Path | None,
+        typer.Option("--recommendations", help="Evaluate this table of user, item, and rank or score instead."),
+    ] = None,
+    metrics: Metrics = DEFAULT_METRICS,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    value_col: ValueCol = None,
+    time_col: TimeCol = None,
+    skip_bad_rows: SkipBadRows = False,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Draws the fifth that is held out.")
+    ] = 98765,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what recall@k and the rest are: of a model on users' histories, or of anybody's recommendation file."""
+    from recae import console, jobs
+    from recae.artifact import load_model
+    from recae.evaluation import summarise
+    from recae.events import Columns
+    from recae.metrics import Metric
+
+    wanted = [Metric.parse(metric) for metric in metrics.split(",")]
+    columns = Columns(user=user_col, item=item_col, value=value_col, time=time_col)
+    if recommendations is not None:
+        if held_out is None or model_dir is not None:
+            raise InputError("evaluate --recommendations FILE goes with --held-out FILE, and without a model directory")
+        evaluation, notes = jobs.evaluate_recommendations(
+            recommendations, held_out, wanted, columns=columns, skip_bad_rows=skip_bad_rows
+        )
+    else:
+        if model_dir is None or events is None:
+            raise InputError("evaluate needs MODEL_DIR and EVENTS, or --recommendations FILE and --held-out FILE")
+        model = load_model(model_dir, device)
+        with console.progress_bars(quiet) as listener:
+            evaluation, notes = jobs.evaluate_model(
+                model,
+                events,
+                wanted,
+                held_out=held_out,
+                columns=columns,
+                skip_bad_rows=skip_bad_rows,
+                seed=seed,
+                listener=listener,
+            )
+    summary = summarise(evaluation)
+    if as_json:
+        _print_json({"metrics": summary.to_dict("records"), "notes": notes})
+    elif not quiet:
+        console.print_summary(summary)
+        console.print_notes(notes)
+
+
+@app.command()
+def recommend(
+    model_dir: ModelDir,
+    events: Events,
+    out: OutTable,
+    n: Annotated[int, typer.Option("-n", help="How many items for each user.")] = 100,
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Recommend what a user has already, too.")] = False,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    value_col: ValueCol = None,
+    time_col: TimeCol = None,
+    skip_bad_rows: SkipBadRows = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write the best items of every user in a log: user_id, item_id, rank, score."""
+    from recae import console, jobs
+    from recae.artifact import load_model
+    from recae.events import Columns
+    from recae.tables import require_table_place
+
+    if n < 1:
+        raise InputError(f"-n {n}: ask for at least 1 item for each user")
+    require_table_place(out, overwrite=overwrite)
+    model = load_model(model_dir, device)
+    columns = Columns(user=user_col, item=item_col, value=value_col, time=time_col)
+    histories = jobs.read_histories(model, events, columns=columns, skip_bad_rows=skip_bad_rows)
+    with console.progress_bars(quiet) as listener:
+        written = jobs.recommend(model, histories, n, out, keep_seen=keep_seen, overwrite=overwrite, listener=listener)
+    _print_written(written, quiet, as_json)
+
+
+@app.command()
+def embed(
+    model_dir: ModelDir,
+    out: OutTable,
+    events: Annotated[Path | None, typer.Argument(metavar="EVENTS", help=LOG)] = None,
+    kind: Annotated[
+        EmbeddingKind,
+        typer.Option("--kind", help="latent: the bottleneck. retrieval: its product with items is the score."),
+    ] = "latent",
+    items: Annotated[bool, typer.Option("--items", help="Write the items' retrieval vectors instead.")] = False,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    value_col: ValueCol = None,
+    time_col: TimeCol = None,
+    skip_bad_rows: SkipBadRows = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a vector for every user in a log, or for every item of the model."""
+    from recae import console, jobs
+    from recae.artifact import load_model
+    from recae.events import Columns
+    from recae.tables import require_table_place
+
+    require_table_place(out, overwrite=overwrite)
+    if items == (events is not None):
+        raise InputError("embed takes either EVENTS, whose users it embeds, or --items for the items' vectors")
+    model = load_model(model_dir, device)
+    jobs.require_embedder(model)
+    if events is None:
+        written = jobs.embed_items(model, out, overwrite=overwrite)
+    else:
+        columns = Columns(user=user_col, item=item_col, value=value_col, time=time_col)
+        histories = jobs.read_histories(model, events, columns=columns, skip_bad_rows=skip_bad_rows)
+        with console.progress_bars(quiet) as listener:
+            written = jobs.embed(model, histories, kind, out, overwrite=overwrite, listener=listener)
+    _print_written(written, quiet, as_json)
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the public data sets that can be fetched."""
+    from dataclasses import asdict
+
+    from recae import console
+    from recae.datasets import DATASETS
+
+    if as_json:
+        _print_json([asdict(one) for one in DATASETS.values()])
+        return
+    for one in DATASETS.values():
+        size = f"{one.events:,} events, {one.users:,} users, {one.items:,} items"
+        console.say(f"{one.name:<16} {size}\n{'':<16} {one.address}\n{'':<16} {one.terms}")
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A name that `recae data list` shows.", show_default=False)],
+    cache: Annotated[Path | None, typer.Option("--cache", help="Where downloads are kept.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Download a public data set, checked, into the cache; a broken download goes on where it stopped."""
+    from recae import console
+    from recae.datasets import fetch
+
+    with console.progress_bars(quiet) as listener:
+        path = fetch(name, cache, listener=listener)
+    if as_json:
+        _print_json({"name": name, "path": str(path)})
+    else:
+        console.say(str(path))
+
+
+@data_app.command("describe")
+def data_describe(
+    events: Events,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    value_col: ValueCol = None,
+    time_col: TimeCol = None,
+    min_value: MinValue = None,
+    min_items: MinItems = 1,
+    skip_bad_rows: SkipBadRows = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is in a log: users, items, events, how dense, how long the histories."""
+    from dataclasses import asdict
+
+    from recae import console
+    from recae.datasets import describe
+    from recae.experiment import read_interactions
+    from recae.notes import notes
+
+    columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
+    data = _data_section(
+        events, columns, values="keep", min_value=min_value, min_items=min_items, skip_bad_rows=skip_bad_rows
+    )
+    interactions = read_interactions(data)
+    description = describe(interactions)
+    if as_json:
+        _print_json({**asdict(description), "counts": dict(interactions.counts)})
+    else:
+        console.print_description(description, interactions.counts["events"])
+        console.print_notes(notes(interactions.counts))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can do, and what is amiss."""
+    from recae import console
+    from recae.doctor import examine
+
+    facts = examine()
+    if as_json:
+        _print_json(facts)
+    else:
+        console.print_facts(facts)
+
+
+def _data_section(events: Path, columns: Mapping[str, str | None], **rules: Any) -> "DataSection":
+    from recae.recipe import DataSection, checked
+
+    return checked(DataSection, {"path": str(events), "columns": columns, **rules}, "command line")
+
+
+@contextmanager
+def _resumable(out: Path, kept: Path) -> Iterator[None]:
+    """Tell whoever stops a command how to go on with it: from what is kept beside its output, or else anew."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as error:
+        words = [word for word in sys.argv[1:] if word != "--resume"]
+        if not any(word.split("=")[0] == "--out" for word in words):
+            words += ["--out", str(out)]
+        words += ["--resume"] if kept.exists() else []
+        how = "to go on" if kept.exists() else "to start again"
+        raise Interrupted(f"{str(error) or 'stopped'}; {how}: recae {shlex.join(words)}") from None
+
+
+def _print_written(written: "Written", quiet: bool, as_json: bool) -> None:
+    from recae import console
+
+    if as_json:
+        _print_json({"out": str(written.path), "rows": written.rows, "notes": written.notes})
+    elif not quiet:
+        console.say(f"{written.path}: {written.rows:,} rows")
+        console.print_notes(written.notes)
+
+
+def _print_json(value: Any) -> None:
+    # A figure that is not a number has no JSON spelling but null.
+    plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+    print(json.dumps(plain, ensure_ascii=False, indent=2))
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Return what is wrong with a command line, and where its usage stands; empty where that was printed already."""
+    said = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return said and f"{said[0].lower()}{said[1:]}; see {context.command_path if context else 'recae'} --help"
+
+
+def _fail(message: str, code: int) -> None:
+    if message:
+        print("recae:", " ".join(message.splitlines()), file=sys.stderr)
+    sys.exit(code)

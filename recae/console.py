@@ -1,0 +1,175 @@
+"""What a person at a terminal sees: progress bars on stderr while there is one, tables on stdout."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from recae.comparison import better_than
+from recae.datasets import Description
+from recae.experiment import Outcome
+from recae.progress import Listener, Step, silence
+
+NARROWEST = 100
+"""Columns a table gets where there is no terminal to measure, such as a log file."""
+
+NO_ROOM = ("seconds", "kl_weight")
+"""Figures of a step that a bar does without, to fit 80 columns; the report and MLflow have them."""
+
+EARLIEST, LATEST = 1e8, 1e10
+"""Seconds since 1970 that pass for a date: 1973 to 2286. The same number of milliseconds is another."""
+
+
+def say(text: str) -> None:
+    """Print a line on stdout."""
+    print(text)
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr."""
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress_bars(quiet: bool) -> Iterator[Listener]:
+    """Yield a listener that shows a bar a task, with its latest figures; silent when quiet or without a terminal."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield silence
+        return
+    columns = (
+        TextColumn("{task.description:<14}"),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        known: dict[str, TaskID] = {}
+
+        def show(step: Step) -> None:
+            if step.task not in known:
+                known[step.task] = bars.add_task(step.task, figures="")
+            shown = {name: value for name, value in step.figures.items() if name not in NO_ROOM}
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            bars.update(known[step.task], completed=step.done, total=step.total, figures=figures)
+
+        yield show
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """Print what an experiment found: models × metrics, what is better than what, and what to know about it."""
+    header, rows = comparison_rows(outcome.metrics, better_than(outcome.comparisons))
+    print_table(header, rows)
+    users = int(outcome.metrics["users"].iloc[0])
+    say(f"mean over {users:,} test users ± half the 95 % bootstrap interval")
+    if len(rows) > 1:
+        say(f"significantly better: p < 0.05 in a paired sign-flip test on {header[1]}, Holm-corrected over all pairs")
+    for caveat in outcome.caveats:
+        say(f"note: {caveat}")
+
+
+def print_summary(summary: pd.DataFrame) -> None:
+    """Print the metrics of one model or one file of recommendations."""
+    rows = [
+        [f"{row['metric']}@{row['k']}", f"{row['value']:.4f}", _interval(row), f"{row['users']:,}"]
+        for _, row in summary.iterrows()
+    ]
+    print_table(["metric", "value", "95 % interval", "users"], rows)
+
+
+def print_notes(notes: Mapping[str, int]) -> None:
+    """Print each note whose number is not zero."""
+    for note, count in notes.items():
+        if count:
+            say(f"note: {count:,} {note}")
+
+
+def print_description(description: Description, rows: int) -> None:
+    """Print what is in a log of so many rows."""
+    low, high = description.value_range
+    facts = {
+        "rows read": f"{rows:,}",
+        "interactions": f"{description.events:,}",
+        "users": f"{description.users:,}",
+        "items": f"{description.items:,}",
+        "density": f"{description.density:.3%}",
+        "items per user": _quantiles(description.history_lengths),
+        "users per item": _quantiles(description.item_popularity),
+        "values": f"all {low:g}" if low == high else f"{low:g} to {high:g}",
+        "times": " to ".join(map(moment, description.time_span)) if description.time_span else "none",
+    }
+    print_facts(facts)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Print facts by name, a line each."""
+    width = max(len(name) for name in facts)
+    for name, fact in facts.items():
+        first, *rest = str(fact).splitlines() or [""]
+        say(f"{name:<{width}}  {first}")
+        for line in rest:
+            say(f"{'':<{width}}  {line}")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; columns whose every entry starts with a digit are figures, and go to the right."""
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name, entries in zip(header, zip(*rows, strict=True), strict=True):
+        figures = all(entry[:1].isdigit() for entry in entries)
+        table.add_column(name, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(NARROWEST, console.width))
+    console.print(table)
+
+
+def comparison_rows(
+    metrics: pd.DataFrame, better_than: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of models × metrics, best first by the first metric, and what each is better than.
+
+    A single model is compared with none: that column is left out.
+    """
+    keys = list(dict.fromkeys(zip(metrics["metric"], metrics["k"], strict=True)))
+    by_model = {str(model): group.set_index(["metric", "k"]) for model, group in metrics.groupby("model", sort=False)}
+    order = sorted(by_model, key=lambda model: -float(by_model[model].loc[keys[0], "value"]))
+    header = ["model", *(f"{name}@{k}" for name, k in keys), "significantly better than"]
+    rows = []
+    for model in order:
+        beaten = list(better_than.get(model, ()))
+        words = "all others" if len(beaten) == len(order) - 1 > 1 else ", ".join(beaten) or "–"
+        rows.append([model, *(figure(by_model[model].loc[key]) for key in keys), words])
+    if len(order) == 1:
+        return header[:-1], [row[:-1] for row in rows]
+    return header, rows
+
+
+def figure(row: "pd.Series[float]") -> str:
+    """Return a metric as value ± half the width of its interval, or the value alone."""
+    half = (row["ci_high"] - row["ci_low"]) / 2
+    value = f"{row['value']:.4f}"
+    return value if pd.isna(half) else f"{value} ±{half:.3f}".replace("±0.", "±.")
+
+
+def moment(time: float) -> str:
+    """Return a time of a log as a date, if it is likely to count seconds, or parts of them, since 1970."""
+    for unit, seconds in (("s", 1), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
+        if EARLIEST <= time * seconds < LATEST:
+            return f"{pd.Timestamp(time, unit=unit):%Y-%m-%d %H:%M} ({time})"
+    return f"{time}"
+
+
+def _quantiles(quantiles: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:,.0f}" for name, value in quantiles.items())
+
+
+def _interval(row: "pd.Series[float]") -> str:
+    return "" if pd.isna(row["ci_low"]) else f"{row['ci_low']:.4f} – {row['ci_high']:.4f}"

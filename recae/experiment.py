@@ -1,0 +1,402 @@
+"""An experiment: split once, fit every model, rank, evaluate, compare, track, and leave the results in one directory.
+
+The directory appears when all of it is there. Until then the work lies beside it in `<out>.partial`, with the finished
+models and a checkpoint of the one being trained, and an interrupted experiment can go on from there.
+
+    recipe.yaml              the resolved recipe
+    metrics.parquet          model, metric, k, value, ci_low, ci_high, users
+    comparisons.parquet      model, other, metric, k, difference, ci_low, ci_high, p_value, p_adjusted, significant
+    per_user.parquet         model, user_id, history_length, held_out, a column a metric
+    recommendations.parquet  model, user_id, item_id, rank, score, title: for the test fold's users
+    report.html              all of it, for reading
+    models/<label>/          a model directory a model
+"""
+
+import hashlib
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy.sparse import vstack
+
+import recae
+from recae.artifact import load_model, save_model
+from recae.comparison import compare
+from recae.device import resolve_device
+from recae.embedding import embed_users
+from recae.errors import EventsError, OutputError, SplitError
+from recae.evaluation import Evaluation, evaluate, places_needed, summarise
+from recae.events import Events, read_events, read_given_split, read_items
+from recae.files import move_directory, refuse_existing, whole_file
+from recae.interactions import UNKNOWN, IdMap, Interactions, Preparation
+from recae.models.base import Embedder, FitOptions, Recommender, Validation, hyper_parameters_of
+from recae.notes import notes
+from recae.progress import Listener, silence
+from recae.ranking import TopN, top_n
+from recae.recipe import DataSection, Given, GlobalTime, LeaveLastOut, Recipe, StrongGeneralisation
+from recae.report import ReportInput, write_report
+from recae.splitting import Split, given, global_time, leave_last_out, strong_generalisation
+from recae.tables import recommendations, write_table
+from recae.tracking import Run, Tracker
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an experiment found: the tables it left in `out`, where it was tracked, and what a reader must know."""
+
+    out: Path
+    tracker: Tracker
+    metrics: pd.DataFrame
+    comparisons: pd.DataFrame
+    seconds: Mapping[str, float]
+    caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A fitted model and how it did on the test fold."""
+
+    model: Recommender
+    directory: Path
+    training: Mapping[str, Any]
+    top: TopN
+    evaluation: Evaluation
+    summary: pd.DataFrame
+
+    @property
+    def curve(self) -> list[dict[str, float]]:
+        """The figures of each epoch, for a model that has epochs."""
+        return list(self.training.get("curve", []))
+
+
+def run(
+    recipe: Recipe,
+    out: Path,
+    *,
+    open_tracker: Callable[[str], Tracker] = Tracker,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    listener: Listener = silence,
+) -> Outcome:
+    """Run a recipe and leave its results in `out`, which appears whole; an interrupted run goes on with `resume`.
+
+    Raises InputError for what is wrong with the recipe, its data or the output, before anything is written or tracked.
+    """
+    device = resolve_device(device)
+    require_place(out, "recipe.yaml", overwrite=overwrite)
+    split = read_split(recipe)
+    workspace = _open_workspace(recipe, split, out, resume=resume, overwrite=overwrite)
+    tracker = open_tracker(recipe.name)
+    judged: dict[str, Judged] = {}
+    with tracker.run(recipe.name) as parent:
+        _track_setting(parent, recipe, split, device)
+        for label, model in recipe.build_models().items():
+            with tracker.run(label, parent=parent) as child:
+                judged[label] = _judge(label, model, recipe, split, workspace, device, listener)
+                _track_model(child, judged[label], split)
+        outcome = _write_results(recipe, split, judged, workspace, device, tracker)
+        for path in sorted(workspace.glob("*.*")):
+            parent.artifact(path)
+    shutil.rmtree(workspace / "checkpoints", ignore_errors=True)
+    move_directory(workspace, out, overwrite=overwrite)
+    return replace(outcome, out=out)
+
+
+def workspace_of(out: Path) -> Path:
+    """Return where an experiment's work lies until all of it is there."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
+    """Raise OutputError unless a directory can be put at `out`; only one that holds `mark`, our own, is replaced."""
+    if out.name in ("", ".."):
+        raise OutputError(f"{out}: give the output a name of its own, such as {out / 'result'}")
+    refuse_existing(out, overwrite=overwrite)
+    if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError(f"{out} was not written by this command ({mark} is not in it): choose another place")
+
+
+@contextmanager
+def naming_source(source: str) -> Iterator[None]:
+    """Put the log's name before what is wrong with splitting it."""
+    try:
+        yield
+    except SplitError as error:
+        raise SplitError(f"{source}: {error}") from None
+
+
+def read_interactions(data: DataSection) -> Interactions:
+    """Read a log as a recipe says into interactions."""
+    events = read_events(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows)
+    interactions = Interactions.from_events(_with_items(events, data), data.preparation, min_items=data.min_items)
+    _require_described(interactions, data)
+    return interactions
+
+
+def read_split(recipe: Recipe) -> Split:
+    """Read a recipe's log and split it as the recipe says; what was left out of the log is among the split's counts."""
+    with naming_source(recipe.data.path):
+        if isinstance(recipe.split, Given):
+            return _read_given(recipe.data, recipe.split)
+        interactions = read_interactions(recipe.data)
+        split = _split(interactions, recipe.split)
+    return replace(split, counts={**notes(interactions.counts), **split.counts})
+
+
+def training_interactions(model: Recommender, split: Split) -> Interactions:
+    """Return what a model may be trained on before it is asked about the test fold.
+
+    A model that cannot fold in a new user must have seen the histories it will be asked about: it is trained on the
+    test fold's histories (never their held-out items) and on the training users that are not among them.
+    """
+    if model.folds_in:
+        return split.train
+    asked = split.test.history
+    others = split.train.rows(np.flatnonzero(asked.users.to_index(split.train.users.ids) == UNKNOWN))
+    return Interactions(
+        matrix=vstack([others.matrix, asked.matrix], format="csr"),
+        users=IdMap(others.users.ids.append(asked.users.ids)),
+        items=asked.items,
+        item_table=asked.item_table,
+    )
+
+
+def fit_into(
+    directory: Path,
+    model: Recommender,
+    interactions: Interactions,
+    preparation: Preparation,
+    options: FitOptions,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Fit a model and save it as a model directory, with what its training took and showed."""
+    started = time.perf_counter()
+    model.fit(interactions.matrix, options)
+    training: dict[str, Any] = {"seconds": round(time.perf_counter() - started, 3), "device": options.device}
+    summary = getattr(model, "training_", None)
+    if summary is not None:
+        training |= asdict(summary)
+    save_model(
+        directory,
+        model,
+        interactions,
+        preparation=preparation,
+        seed=options.seed,
+        training=training,
+        overwrite=overwrite,
+    )
+
+
+def _with_items(events: Events, data: DataSection) -> Events:
+    return events if data.items is None else replace(events, items=read_items(data.items))
+
+
+def _require_described(interactions: Interactions, data: DataSection) -> None:
+    """Raise EventsError if the item table that was asked for tells nothing of any item in the log."""
+    if data.items is not None and interactions.item_table.isna().all(axis=None):
+        raise EventsError(
+            f"{data.items}: tells nothing of any item in {data.path}, such as {interactions.items.ids[0]}; "
+            "are these the same ids?"
+        )
+
+
+def _read_given(data: DataSection, rule: Given) -> Split:
+    parts = read_given_split(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows)
+    prepared = {
+        name: Interactions.from_events(_with_items(events, data), data.preparation) for name, events in parts.items()
+    }
+    _require_described(prepared["train"], data)
+    split = given(prepared, seed=rule.seed)
+    counts = sum((Counter(part.counts) for part in prepared.values()), Counter[str]())
+    return replace(split, counts={**notes(counts), **split.counts})
+
+
+def _split(interactions: Interactions, rule: StrongGeneralisation | GlobalTime | LeaveLastOut) -> Split:
+    if isinstance(rule, GlobalTime):
+        return global_time(interactions, validation_share=rule.validation_share, test_share=rule.test_share)
+    if isinstance(rule, LeaveLastOut):
+        return leave_last_out(interactions)
+    held_out_users = rule.held_out_users
+    if isinstance(held_out_users, float):
+        held_out_users = max(1, round(held_out_users * len(interactions.users)))
+    return strong_generalisation(
+        interactions, held_out_users=held_out_users, seed=rule.seed, held_out_share=rule.held_out_share
+    )
+
+
+def _open_workspace(recipe: Recipe, split: Split, out: Path, *, resume: bool, overwrite: bool) -> Path:
+    """Return the directory to work in: a new one, or the one of an interrupted run of the same recipe and data."""
+    workspace = workspace_of(out)
+    marks = {"recipe.yaml": recipe.resolved(), "checkpoints/split": _digest(split)}
+    if resume:
+        if not workspace.exists():
+            raise OutputError(f"{workspace}: there is no interrupted run to resume; leave out --resume")
+        for mark, what in zip(marks, ("another recipe", "other data"), strict=True):
+            there = workspace / mark
+            if not there.exists() or there.read_text(encoding="utf-8") != marks[mark]:
+                raise OutputError(f"{workspace} was begun with {what}; pass --overwrite instead to start again")
+        return workspace
+    if workspace.exists() and not overwrite:
+        raise OutputError(
+            f"{workspace} holds an interrupted run; pass --resume to go on, or --overwrite to start again"
+        )
+    shutil.rmtree(workspace, ignore_errors=True)
+    for mark, content in marks.items():
+        with whole_file(workspace / mark) as draft:
+            draft.write_text(content, encoding="utf-8")
+    return workspace
+
+
+def _digest(split: Split) -> str:
+    """Return one digest of all that a split holds."""
+    folds = (split.validation, split.test)
+    parts = [split.train, *(side for fold in folds for side in (fold.history, fold.held_out))]
+    return hashlib.sha256("".join(part.digest() for part in parts).encode()).hexdigest()
+
+
+def _judge(
+    label: str, model: Recommender, recipe: Recipe, split: Split, workspace: Path, device: str, listener: Listener
+) -> Judged:
+    """Fit a model, or take it from an interrupted run that had finished it, and evaluate it on the test fold."""
+    directory = workspace / "models" / label
+    if not directory.exists():
+        options = FitOptions(
+            seed=recipe.seed,
+            device=device,
+            validation=Validation(split.validation.history.matrix, split.validation.held_out.matrix),
+            checkpoint=workspace / "checkpoints" / f"{label}.safetensors",
+            listener=lambda step: listener(replace(step, task=label)),
+        )
+        fit_into(directory, model, training_interactions(model, split), recipe.data.preparation, options)
+    # Evaluated as others will use it: from the directory, not from the memory of the training.
+    fitted = load_model(directory, device)
+    history, held_out = split.test.history.matrix, split.test.held_out.matrix
+    metrics = recipe.evaluation.parsed
+    top = top_n(fitted.model.score, history, places_needed(metrics), listener=listener, task=label)
+    evaluation = evaluate(top, history, held_out, metrics, split.train.matrix)
+    summary = summarise(evaluation)
+    summary.insert(0, "model", label)
+    return Judged(fitted.model, directory, fitted.card.training, top, evaluation, summary)
+
+
+def _write_results(
+    recipe: Recipe, split: Split, judged: Mapping[str, Judged], workspace: Path, device: str, tracker: Tracker
+) -> Outcome:
+    metrics = pd.concat([one.summary for one in judged.values()], ignore_index=True)
+    main = recipe.evaluation.parsed[0]
+    comparisons = compare({label: one.evaluation for label, one in judged.items()}, main)
+    per_user = pd.concat([_per_user(label, one, split) for label, one in judged.items()], ignore_index=True)
+    history, train = split.test.history, split.train
+    recommended = pa.concat_tables(
+        [
+            recommendations(one.top, history.users, train.items, train.item_table).add_column(
+                0, "model", pa.array([label] * int((one.top.items >= 0).sum()))
+            )
+            for label, one in judged.items()
+        ]
+    )
+    write_table(workspace / "metrics.parquet", metrics, overwrite=True)
+    write_table(workspace / "comparisons.parquet", comparisons, overwrite=True)
+    write_table(workspace / "per_user.parquet", per_user, overwrite=True)
+    write_table(workspace / "recommendations.parquet", recommended, overwrite=True)
+    seconds = {label: float(one.training["seconds"]) for label, one in judged.items()}
+    caveats = tuple(_caveats(split, judged))
+    write_report(
+        workspace / "report.html",
+        ReportInput(
+            title=recipe.name,
+            recipe=recipe.resolved(),
+            facts=_facts(split, device)
+            | {f"seconds to train {label}": f"{taken:.1f}" for label, taken in seconds.items()},
+            caveats=caveats,
+            metrics=metrics,
+            main_metric=main,
+            comparisons=comparisons,
+            per_user=per_user,
+            curves={label: pd.DataFrame(one.curve) for label, one in judged.items() if one.curve},
+            top={label: one.top for label, one in judged.items()},
+            train=train,
+            fold=split.test,
+            user_embeddings={
+                label: embed_users(one.model, history.matrix)
+                for label, one in judged.items()
+                if isinstance(one.model, Embedder)
+            },
+        ),
+        overwrite=True,
+    )
+    return Outcome(workspace, tracker, metrics, comparisons, seconds, caveats)
+
+
+def _per_user(label: str, judged: Judged, split: Split) -> pd.DataFrame:
+    users = pd.DataFrame(
+        {
+            "model": label,
+            "user_id": split.test.history.users.ids,
+            "history_length": np.diff(split.test.history.matrix.indptr),
+            "held_out": np.diff(split.test.held_out.matrix.indptr),
+        }
+    )
+    return pd.concat([users, judged.evaluation.per_user.reset_index(drop=True)], axis="columns")
+
+
+def _facts(split: Split, device: str) -> dict[str, str]:
+    return {
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "recae": recae.__version__,
+        "device": device,
+        "training users": f"{len(split.train.users):,}",
+        "items": f"{len(split.train.items):,}",
+        "training events": f"{split.train.matrix.nnz:,}",
+        "validation users": f"{len(split.validation.history.users):,}",
+        "test users": f"{len(split.test.history.users):,}",
+        "training data": split.train.digest()[:16],
+    }
+
+
+def _caveats(split: Split, judged: Mapping[str, Judged]) -> list[str]:
+    caveats = [split.caveat] if split.caveat else []
+    caveats += [f"{count:,} {what}" for what, count in split.counts.items()]
+    caveats += [f"{count:,} events left out: {reason}" for reason, count in split.dropped.items()]
+    for label, one in judged.items():
+        if not one.model.folds_in:
+            caveats.append(f"{label} cannot fold in a new user: it was trained on the test users' histories as well")
+    return caveats
+
+
+def _track_setting(run: Run, recipe: Recipe, split: Split, device: str) -> None:
+    run.parameters({"seed": recipe.seed, "device": device, **_flat(recipe.model_dump(exclude={"models", "seed"}))})
+    run.dataset(split.train.digest(), name=recipe.name, source=recipe.data.path)
+
+
+def _track_model(run: Run, judged: Judged, split: Split) -> None:
+    run.parameters({"model": judged.model.name, **hyper_parameters_of(judged.model)})
+    run.curve(judged.curve)
+    figures: dict[str, float] = {}
+    for row in judged.summary.to_dict("records"):
+        key = f"{row['metric']}_at_{row['k']}"
+        figures |= {key: row["value"], f"{key}_ci_low": row["ci_low"], f"{key}_ci_high": row["ci_high"]}
+    run.figures(figures)
+    run.figures({"training_seconds": float(judged.training["seconds"])})
+    run.model(judged.directory)
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

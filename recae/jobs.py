@@ -1,0 +1,312 @@
+"""What is done with one model, day by day: train, recommend, embed, evaluate; or evaluate anybody's rankings."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from recae.artifact import CARD, FittedModel, ModelCard, load_model
+from recae.device import resolve_device
+from recae.embedding import embed_users
+from recae.errors import CannotEmbed, CannotFoldIn, Diverged, EventsError, OutputError
+from recae.evaluation import Evaluation, evaluate, places_needed
+from recae.events import Columns, read_events
+from recae.experiment import fit_into, naming_source, read_interactions, require_place
+from recae.interactions import UNKNOWN, Interactions
+from recae.metrics import Metric
+from recae.models import MODELS
+from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Validation
+from recae.notes import notes
+from recae.progress import Listener, silence
+from recae.ranking import ranked_lists, top_n
+from recae.recipe import DataSection
+from recae.sources import column_names, file_at
+from recae.splitting import SHORTEST_TO_HOLD_OUT, Fold, hold_out, strong_generalisation, unseen
+from recae.tables import embeddings, recommendations, write_table
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A table that was written, its rows, and what deserves a note: see `recae.notes`."""
+
+    path: Path
+    rows: int
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+
+def checkpoint_of(out: Path) -> Path:
+    """Return where the checkpoint of a training lies until its model directory is there."""
+    return out.with_name(f"{out.name}.checkpoint")
+
+
+def train(
+    model: Recommender,
+    data: DataSection,
+    out: Path,
+    *,
+    validation_share: float = 0.0,
+    seed: int = 42,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    listener: Listener = silence,
+) -> tuple[ModelCard, Mapping[str, int]]:
+    """Fit a model on all the events of a log, and write its directory; return its card, and what deserves a note.
+
+    A share of the users can be kept from training to stop early by; without it an iterative model runs all its
+    epochs. Its checkpoint lies beside the directory until that is there; `resume` goes on from it.
+    """
+    device = resolve_device(device)
+    require_place(out, CARD, overwrite=overwrite)
+    checkpoint = checkpoint_of(out)
+    if resume and not checkpoint.exists():
+        raise OutputError(f"{checkpoint}: there is no interrupted training to resume; leave out --resume")
+    if checkpoint.exists() and not resume:
+        if not overwrite:
+            raise OutputError(
+                f"{checkpoint} holds an interrupted training; pass --resume to go on, or --overwrite to start again"
+            )
+        checkpoint.unlink()
+    interactions, validation = read_interactions(data), None
+    told = notes(interactions.counts)
+    for ids, what in ((interactions.users, "user"), (interactions.items, "item")):
+        if len(ids) < 2:
+            raise EventsError(f"{data.path}: one {what} is left, {ids.ids[0]}, and there is nothing to compare it with")
+    if validation_share:
+        held_out_users = max(1, round(validation_share * len(interactions.users)))
+        with naming_source(data.path):
+            split = strong_generalisation(interactions, held_out_users=held_out_users)
+        interactions, fold = split.train, split.validation
+        validation = Validation(fold.history.matrix, fold.held_out.matrix)
+    options = FitOptions(seed, device, validation, checkpoint, listener)
+    try:
+        fit_into(out, model, interactions, data.preparation, options, overwrite=overwrite)
+    except Diverged:
+        # Nobody wants to go on from there.
+        checkpoint.unlink(missing_ok=True)
+        raise
+    checkpoint.unlink(missing_ok=True)
+    return load_model(out).card, told
+
+
+def read_histories(
+    model: FittedModel, source: str | Path, *, columns: Columns = Columns(), skip_bad_rows: bool = False
+) -> Interactions:
+    """Read a log as histories over the model's items, prepared as the model's training data was.
+
+    Events of items the model does not know are dropped and counted; EventsError if that leaves nothing at all.
+    """
+    events = read_events(source, columns=columns, skip_bad_rows=skip_bad_rows)
+    histories = Interactions.from_events(events, items=model.items, preparation=model.card.preparation)
+    if not histories.matrix.nnz:
+        raise EventsError(
+            f"{source}: the model knows none of its items, such as {events.table['item_id'][0]}; "
+            f"its own are called {model.items.ids[0]}, …: are these the same catalogue?"
+        )
+    return histories
+
+
+def recommend(
+    model: FittedModel,
+    histories: Interactions,
+    n: int,
+    out: Path,
+    *,
+    keep_seen: bool = False,
+    overwrite: bool = False,
+    listener: Listener = silence,
+) -> Written:
+    """Write the top n of every user as a table of recommendations.
+
+    A user none of whose items the model knows gets none: they would not be about the user. They are counted.
+    """
+    asked = histories.rows(np.diff(histories.matrix.indptr) > 0)
+    with _naming_strangers(model, asked):
+        top = top_n(model.model.score, asked.matrix, n, keep_seen=keep_seen, listener=listener, task="recommend")
+    table = recommendations(top, asked.users, model.items, model.item_table)
+    write_table(out, table, about={"model": model.card.model, "digest": model.digest, "n": n}, overwrite=overwrite)
+    strangers = len(histories.users) - len(asked.users)
+    return Written(out, table.num_rows, _notes(model, histories) | {f"{_STRANGERS}: no recommendations": strangers})
+
+
+def embed(
+    model: FittedModel,
+    histories: Interactions,
+    kind: EmbeddingKind,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    listener: Listener = silence,
+) -> Written:
+    """Write a vector for every user as a table of embeddings."""
+    embedder = require_embedder(model)
+    with _naming_strangers(model, histories):
+        vectors = embed_users(embedder, histories.matrix, kind, listener=listener)
+    table = embeddings(vectors, histories.users, "user_id")
+    write_table(out, table, about=_about(model, kind, vectors.shape[1]), overwrite=overwrite)
+    strangers = int((np.diff(histories.matrix.indptr) == 0).sum())
+    told = _notes(model, histories) | {f"{_STRANGERS}: all of them have the vector of an empty history": strangers}
+    return Written(out, table.num_rows, told)
+
+
+def require_embedder(model: FittedModel) -> Embedder:
+    """Return the model if it has embeddings; CannotEmbed if not."""
+    if isinstance(model.model, Embedder):
+        return model.model
+    able = ", ".join(name for name, one in MODELS.items() if hasattr(one, "embed_users"))
+    raise CannotEmbed(f"{model.card.model} has no embeddings; these models have: {able}")
+
+
+def embed_items(model: FittedModel, out: Path, *, overwrite: bool = False) -> Written:
+    """Write every item's retrieval vector: its inner product with a user's retrieval vector is the score."""
+    vectors = require_embedder(model).embed_items().cpu().numpy()
+    table = embeddings(vectors, model.items, "item_id")
+    write_table(out, table, about=_about(model, "retrieval", vectors.shape[1]), overwrite=overwrite)
+    return Written(out, table.num_rows)
+
+
+def evaluate_model(
+    model: FittedModel,
+    source: str | Path,
+    metrics: Sequence[Metric],
+    *,
+    held_out: str | Path | None = None,
+    columns: Columns = Columns(),
+    skip_bad_rows: bool = False,
+    seed: int = 98765,
+    listener: Listener = silence,
+) -> tuple[Evaluation, Mapping[str, int]]:
+    """Evaluate a model on users' histories: against a log of held-out events, or against a fifth of each history.
+
+    The metrics of the catalogue are taken over these histories, as the training data need not be here. Returns the
+    evaluation, and what deserves a note.
+    """
+    histories = read_histories(model, source, columns=columns, skip_bad_rows=skip_bad_rows)
+    told = _notes(model, histories)
+    if held_out is None:
+        fold = hold_out(histories, seed=seed, share=0.2)
+        remedy = f"a fifth of a history can be held out from {SHORTEST_TO_HOLD_OUT} items on; --held-out names a log"
+    else:
+        wanted = read_histories(model, held_out, columns=columns, skip_bad_rows=skip_bad_rows)
+        seen = _as_rows(histories, wanted)
+        fold = Fold(seen, unseen(wanted, seen))
+        told |= {f"held-out {note}": count for note, count in _notes(model, wanted).items()}
+        again = wanted.matrix.nnz - fold.held_out.matrix.nnz
+        told["held-out events whose item is in the user's history too: left out"] = again
+        remedy = "the held-out items must not be in EVENTS"
+    if not fold.held_out.matrix.nnz:
+        raise EventsError(f"{held_out or source}: no user has a held-out item that the model could find; {remedy}")
+    with _naming_strangers(model, fold.history):
+        top = top_n(model.model.score, fold.history.matrix, places_needed(metrics), listener=listener, task="rank")
+    evaluation = evaluate(top, fold.history.matrix, fold.held_out.matrix, metrics, fold.history.matrix)
+    told["users without a held-out item: not evaluated"] = evaluation.without_target
+    told["users without a history that the model knows anything of: evaluated all the same"] = (
+        evaluation.without_history
+    )
+    return evaluation, told
+
+
+def evaluate_recommendations(
+    source: str | Path,
+    held_out: str | Path,
+    metrics: Sequence[Metric],
+    *,
+    columns: Columns = Columns(),
+    skip_bad_rows: bool = False,
+) -> tuple[Evaluation, Mapping[str, int]]:
+    """Evaluate anybody's recommendations: rows of user, item and rank (or score), against rows of user and item.
+
+    Every user of the held-out file counts, one without recommendations as a miss. Returns the evaluation, and what
+    deserves a note. RecipeError for a metric of the catalogue: a recommendation file does not tell the catalogue.
+    """
+    ids_alone = replace(columns, value="", time="")
+    wanted = Interactions.from_events(read_events(held_out, columns=ids_alone, skip_bad_rows=skip_bad_rows))
+    offered = _read_ranked(source, columns, skip_bad_rows)
+    row = wanted.users.to_index(offered["user_id"])
+    column = wanted.items.to_index(offered["item_id"])
+    met = row != UNKNOWN
+    if not met.any():
+        raise EventsError(f"{source}: none of its users is in {held_out}; are these the same users?")
+    top = ranked_lists(
+        row, column, offered["rank"].to_numpy(), len(wanted.users), places_needed(metrics), source=str(source)
+    )
+    nothing = csr_matrix(wanted.matrix.shape)
+    evaluation = evaluate(top, nothing, wanted.matrix, metrics)
+    return evaluation, {
+        **notes(wanted.counts),
+        "users with held-out items, but without recommendations: they count as misses": (
+            len(wanted.users) - len(np.unique(row[met]))
+        ),
+        "users with recommendations, but without held-out items: left out": int(offered["user_id"][~met].nunique()),
+    }
+
+
+def _read_ranked(source: str | Path, columns: Columns, skip_bad_rows: bool) -> pd.DataFrame:
+    """Read a recommendation file as user_id, item_id and rank; where it has no ranks, its scores give them."""
+    place = columns.value
+    if place is None:
+        names = column_names(file_at(_table(source)))
+        place = next((name for name in ("rank", "score") if name in names), None)
+    if place is None:
+        raise EventsError(f"{source}: no column 'rank' or 'score'; name the one of the scores with --value-col")
+    wanted = Columns(user=columns.user, item=columns.item, value=place, time="")
+    table: pd.DataFrame = read_events(source, columns=wanted, skip_bad_rows=skip_bad_rows).table.to_pandas()
+    value = table["value"]
+    if place != "rank":
+        value = value.groupby(table["user_id"], observed=True).rank(method="first", ascending=False)
+    elif (value != value.round()).any():
+        raise EventsError(f"{source}: {value[value != value.round()].iloc[0]:g} is no rank; ranks are 1, 2, 3, …")
+    return table.assign(rank=value.astype(np.int64))
+
+
+def _table(source: str | Path) -> Path:
+    path = Path(source)
+    if not path.is_file():
+        raise EventsError(f"{path}: no such file; recommendations are a table, such as .parquet or .csv")
+    return path
+
+
+def _as_rows(histories: Interactions, like: Interactions) -> Interactions:
+    """Return the histories of another part's users, in its order; empty where a user has none."""
+    row = histories.users.to_index(like.users.ids)
+    known = row != UNKNOWN
+    one_a_row: Any = (np.ones(known.sum(), np.float32), row[known], np.append(0, np.cumsum(known)))
+    pick = csr_matrix(one_a_row, shape=(len(row), len(histories.users)))
+    matrix = csr_matrix(pick @ histories.matrix)
+    matrix.sort_indices()
+    return Interactions(matrix, like.users, histories.items, histories.item_table)
+
+
+@contextmanager
+def _naming_strangers(model: FittedModel, histories: Interactions) -> Iterator[None]:
+    """Name the user where a model that cannot fold in is asked about one it was not trained on."""
+    try:
+        yield
+    except CannotFoldIn:
+        for row, user in enumerate(histories.users.ids):
+            try:
+                model.model.score(histories.matrix[row])
+            except CannotFoldIn:
+                raise CannotFoldIn(
+                    f"{model.card.model} knows only the histories it was trained on, and that of user {user} is none "
+                    "of them; train it on this very log, or use a model that folds in, such as als or ease"
+                ) from None
+        raise
+
+
+_STRANGERS = "users without an item the model knows"
+
+
+def _notes(model: FittedModel, histories: Interactions) -> dict[str, int]:
+    """Return the notes on histories, with the model's own threshold in place of its name."""
+    threshold = f"the model's min_value of {model.card.preparation.min_value}"
+    return {note.replace("min_value", threshold): count for note, count in notes(histories.counts).items()}
+
+
+def _about(model: FittedModel, kind: EmbeddingKind, dimension: int) -> dict[str, object]:
+    return {"model": model.card.model, "digest": model.digest, "kind": kind, "dimension": dimension}

@@ -1,0 +1,318 @@
+"""A recipe: the data, the split, the models and the metrics of an experiment, on one page of YAML.
+
+Nothing is merged behind the reader's back: a recipe is one file, overrides are explicit, an unknown key is an error
+that names the nearest known one, and the resolved recipe can be printed as YAML again.
+"""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from recae.errors import ModelError, RecipeError, nearest
+from recae.events import Columns
+from recae.interactions import Preparation
+from recae.metrics import Metric
+from recae.models import build
+from recae.models.base import Recommender, hyper_parameters_of
+
+DEFAULT_METRICS = ("ndcg@100", "recall@20", "recall@50", "truncated_recall@20", "mrr@100", "coverage@20")
+
+SectionType = TypeVar("SectionType", bound="Section")
+
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+"""What becomes the name of a directory."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed that every generator takes; numpy's is the narrowest."""
+
+
+class Section(BaseModel):
+    """A part of a recipe: typed strictly, closed to unknown keys, fixed once read."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ColumnsSection(Section):
+    """What the log calls its columns; None looks for the usual spellings."""
+
+    user: str | None = None
+    item: str | None = None
+    value: str | None = None
+    time: str | None = None
+
+
+class DataSection(Section):
+    """Where the log is and which of its events count.
+
+    `path` is relative to the recipe's folder; `min_value` keeps events of at least that value and makes them all 1;
+    `min_items` drops users with fewer items.
+    """
+
+    path: str
+    items: str | None = None
+    columns: ColumnsSection = ColumnsSection()
+    min_value: float | None = None
+    min_items: Annotated[int, Field(ge=1)] = 5
+    values: Literal["binary", "keep"] = "binary"
+    duplicates: Literal["last", "first", "max", "sum", "mean"] = "last"
+    skip_bad_rows: bool = False
+
+    @property
+    def names(self) -> Columns:
+        """The column names as the reader takes them."""
+        return Columns(**self.columns.model_dump())
+
+    @property
+    def preparation(self) -> Preparation:
+        """Which events count, and as what."""
+        return Preparation(min_value=self.min_value, values=self.values, duplicates=self.duplicates)
+
+
+class StrongGeneralisation(Section):
+    """Held-out users: a number of users, or a share of them below 1, for validation and again for test."""
+
+    kind: Literal["strong-generalisation"]
+    held_out_users: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Seed = 98765
+
+
+class GlobalTime(Section):
+    """The newest events, by one clock for all users."""
+
+    kind: Literal["global-time"]
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class LeaveLastOut(Section):
+    """Each user's last item; leaks the future across users, and says so."""
+
+    kind: Literal["leave-last-out"]
+
+
+class Given(Section):
+    """The files come split: five CSVs, or train and test."""
+
+    kind: Literal["given"]
+    seed: Seed = 98765
+
+
+class EvaluationSection(Section):
+    """What is measured; the first metric is the main one, by which models are ordered and compared."""
+
+    metrics: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = DEFAULT_METRICS
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            parsed = [Metric.parse(metric) for metric in metrics]
+        except RecipeError as error:
+            raise RecipeError(f"evaluation.metrics: {error}") from None
+        if not parsed[0].is_per_user:
+            raise RecipeError(
+                f"evaluation.metrics: '{parsed[0]}' comes first and orders the models, but has no value for each user"
+            )
+        return tuple(str(metric) for metric in parsed)
+
+    @property
+    def parsed(self) -> tuple[Metric, ...]:
+        """The metrics, read."""
+        return tuple(Metric.parse(metric) for metric in self.metrics)
+
+
+class Recipe(Section):
+    """An experiment, complete: `models` maps a label to hyper-parameters; `model` among them names the model.
+
+    `models: {ease: {l2: 400}, ease-strong: {model: ease, l2: 2000}}` compares two settings of one model.
+    """
+
+    name: Name
+    data: DataSection
+    split: Annotated[StrongGeneralisation | GlobalTime | LeaveLastOut | Given, Field(discriminator="kind")] = (
+        StrongGeneralisation(kind="strong-generalisation")
+    )
+    evaluation: EvaluationSection = EvaluationSection()
+    models: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    seed: Seed = 42
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_settings_are_defaults(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(raw.get("models"), dict):
+            models = {str(label): {} if settings is None else settings for label, settings in raw["models"].items()}
+            return {**raw, "models": models}
+        return raw
+
+    @model_validator(mode="after")
+    def _models_can_be_built(self) -> Self:
+        self.build_models()
+        return self
+
+    def build_models(self) -> dict[str, Recommender]:
+        """Return a fresh, unfitted model for each label."""
+        built = {}
+        for label, settings in self.models.items():
+            settings = dict(settings)
+            try:
+                built[label] = build(str(settings.pop("model", label)), **settings)
+            except ModelError as error:
+                raise ModelError(f"models.{label}: {error}") from None
+        return built
+
+    def resolved(self) -> str:
+        """Return the whole recipe as YAML, every default written out."""
+        plain = self.model_dump(mode="json")
+        plain["models"] = {
+            label: ({} if model.name == label else {"model": model.name}) | _plain(hyper_parameters_of(model))
+            for label, model in self.build_models().items()
+        }
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe and apply overrides such as {"models.ease.l2": 300}.
+
+    The paths of its data become absolute: those in the file start from its folder, those in overrides from this one.
+    """
+    try:
+        raw = read_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe; recipes lie in pipelines/") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path} is a directory; give a recipe in it, a .yaml file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+    if isinstance(raw.get("data"), dict):
+        raw["data"] = _with_absolute_paths(raw["data"], path.parent)
+    for key, value in (overrides or {}).items():
+        _apply(raw, key, value, str(path))
+    if isinstance(raw.get("data"), dict):
+        raw["data"] = _with_absolute_paths(raw["data"], Path())
+    return checked(Recipe, raw, str(path))
+
+
+def checked(section: type[SectionType], raw: Mapping[str, Any], where: str) -> SectionType:
+    """Check a recipe, or a part of one, that is already a mapping; `where` names it in the error."""
+    try:
+        return section.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_problem(section, error)}") from None
+    except (RecipeError, ModelError) as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Read settings written as key=value; a value is read as YAML: a number, true, null, a list."""
+    read = {}
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign or not all(key.split(".")):
+            raise RecipeError(f"--set {setting}: write it as key=value, for example models.ease.l2=300")
+        try:
+            read[key] = read_yaml(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {setting}: the value cannot be read as YAML") from None
+    return read
+
+
+def read_yaml(text: str) -> Any:
+    """Read YAML as people write it: 1e-3 is a number, and a key that is there twice is an error (yaml.YAMLError)."""
+    return yaml.load(text, _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which would take 1e-3 for text and keep the last of two equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping whose keys are distinct."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.MarkedYAMLError(problem=f"'{twice}' is there twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _with_absolute_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    paths = {key: data[key] for key in ("path", "items") if isinstance(data.get(key), str)}
+    return {**data, **{key: str((folder / Path(path).expanduser()).resolve()) for key, path in paths.items()}}
+
+
+def _apply(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *path, last = key.split(".")
+    place: Any = raw
+    for depth, part in enumerate(path):
+        if place.get(part) is None:
+            place[part] = {}
+        place = place[part]
+        if not isinstance(place, dict):
+            raise RecipeError(f"{where}: {'.'.join(path[: depth + 1])} is a value, so there can be no '{key}'")
+    place[last] = value
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _first_problem(section: type[Section], error: ValidationError) -> str:
+    # A misspelt key is also a missing one, and the better news.
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    kind, loc = problem["type"], problem["loc"]
+    # What stands in the path of the error, but not in the recipe: the split's kind, and the branches of a union.
+    path = [str(part) for part in loc if part not in (*_SPLIT_KINDS, "[key]") and "constrained-" not in str(part)]
+    key = ".".join(path)
+    if kind == "extra_forbidden":
+        return f"unknown key '{key}'{nearest(path[-1], _keys_at(section, path[:-1], loc))}"
+    if kind == "missing":
+        return f"'{key}' is missing"
+    if kind == "union_tag_invalid":
+        return f"split.kind = '{problem['ctx']['tag']}' is unknown{nearest(str(problem['ctx']['tag']), _SPLIT_KINDS)}"
+    if kind == "union_tag_not_found":
+        return f"'split.kind' is missing; known: {', '.join(_SPLIT_KINDS)}"
+    reason = problem["msg"][0].lower() + problem["msg"][1:]
+    if loc[-1] == "[key]" or key == "name":
+        reason = "a name starts with a letter, a digit or _, and goes on with those, dots and dashes"
+    elif key == "split.held_out_users":
+        reason = "a number of users, from 1, or a share of them, between 0 and 0.5, is wanted"
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        reason = "a mapping of keys to values is wanted"
+    elif kind == "tuple_type":
+        reason = "a list is wanted, such as [ndcg@100, recall@20]"
+    elif kind == "too_short":
+        reason = "at least one is wanted"
+    found = repr(problem["input"])
+    return f"{key} = {found if len(found) <= 60 else found[:60] + '…'}: {reason}"
+
+
+_SPLITS: dict[str, type[Section]] = {
+    "strong-generalisation": StrongGeneralisation,
+    "global-time": GlobalTime,
+    "leave-last-out": LeaveLastOut,
+    "given": Given,
+}
+_SPLIT_KINDS = tuple(_SPLITS)
+_SECTIONS: dict[str, type[Section]] = {
+    "data": DataSection,
+    "evaluation": EvaluationSection,
+    "data.columns": ColumnsSection,
+}
+
+
+def _keys_at(section: type[Section], path: list[str], loc: tuple[Any, ...]) -> list[str]:
+    if path and path[0] == "split":
+        section = _SPLITS[str(loc[1])]
+    elif path:
+        section = _SECTIONS[".".join(path)]
+    return list(section.model_fields)

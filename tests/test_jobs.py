@@ -1,0 +1,365 @@
+"""What is done with one model: train, recommend, embed, evaluate; and anybody's rankings, against another's figures."""
+
+import ir_measures
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from commands import ITEMS, USERS, log
+from ir_measures import AP, RR, P, R, nDCG
+
+from recae import jobs
+from recae.artifact import FittedModel, load_model
+from recae.errors import CannotEmbed, CannotFoldIn, EventsError, OutputError, RecipeError
+from recae.events import Columns
+from recae.metrics import Metric
+from recae.models import build
+from recae.recipe import DataSection
+from recae.tables import about
+
+NETWORK = {"hidden": 8, "latent": 4, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a log, and what was trained on it; nobody changes what is in it."""
+    folder = tmp_path_factory.mktemp("jobs")
+    log().to_parquet(folder / "log.parquet")
+    data = DataSection(path=str(folder / "log.parquet"), min_value=2.0)
+    for name, settings in {"ease": {"l2": 5.0}, "bpr": {"factors": 4, "iterations": 2}, "mult-vae": NETWORK}.items():
+        jobs.train(build(name, **settings), data, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ease(folder) -> FittedModel:
+    return load_model(folder / "ease")
+
+
+@pytest.fixture(scope="module")
+def vae(folder) -> FittedModel:
+    return load_model(folder / "mult-vae")
+
+
+def written(table: pd.DataFrame, path) -> str:
+    table.to_csv(path, index=False)
+    return str(path)
+
+
+def metrics(*names: str) -> list[Metric]:
+    return [Metric.parse(name) for name in names]
+
+
+# Train.
+
+
+def test_training_tells_what_became_of_every_event(tmp_path):
+    events = pd.concat([log(), log().iloc[:7], pd.DataFrame({"user_id": ["new"], "item_id": ["i00"], "value": [5]})])
+    events.loc[len(events)] = {"user_id": None, "item_id": "i00", "value": 5}
+    events["value"] = events["value"].astype(float)
+    events["timestamp"] = 1
+    events.to_parquet(tmp_path / "log.parquet")
+    data = DataSection(path=str(tmp_path / "log.parquet"), min_value=2.0, skip_bad_rows=True)
+    card, told = jobs.train(build("popularity"), data, tmp_path / "model")
+    assert told["rows with an empty user id: skipped"] == 1
+    assert told["events below min_value: left out"] == int((events["value"] < 2).sum())
+    left = events[events["value"] >= 2].dropna()
+    pairs = left.drop_duplicates(["user_id", "item_id"])
+    assert told["repeated events of one user with one item: merged"] == len(left) - len(pairs)
+    lengths = pairs.groupby("user_id").size()
+    assert told["users with fewer than min_items items: left out"] == (lengths < 5).sum()
+    assert told["events of those users: left out"] == lengths[lengths < 5].sum()
+    assert card.data.interactions == len(events) - sum(told.values()) + (lengths < 5).sum()
+    assert load_model(tmp_path / "model").card == card
+
+
+def test_users_kept_for_validation_are_not_trained_on(folder, tmp_path):
+    data = DataSection(path=str(folder / "log.parquet"), min_items=1)
+    card, _ = jobs.train(build("mult-dae", **NETWORK), data, tmp_path / "model", validation_share=0.25)
+    assert card.data.users == USERS - 2 * round(0.25 * USERS)
+    assert all(0 <= epoch["ndcg_at_100"] <= 1 for epoch in card.training["curve"])
+
+
+@pytest.mark.parametrize("one", ["user_id", "item_id"])
+def test_one_user_or_one_item_is_nothing_to_learn_from(one, tmp_path):
+    table = pd.DataFrame({"user_id": [*"abcdef"], "item_id": [*"uvwxyz"]}).assign(**{one: "the only one"})
+    source = written(table, tmp_path / "log.csv")
+    with pytest.raises(EventsError, match=rf"log\.csv: one {one[:-3]} is left, the only one"):
+        jobs.train(build("ease"), DataSection(path=source, min_items=1), tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_only_a_model_directory_is_replaced_by_one(folder, tmp_path):
+    data = DataSection(path=str(folder / "log.parquet"))
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter 1.txt").write_text("years of work")
+    (tmp_path / "file.txt").write_text("more of it")
+    (tmp_path / "empty").mkdir()
+    for place in ("thesis", "file.txt"):
+        with pytest.raises(OutputError, match="was not written by this command"):
+            jobs.train(build("popularity"), data, tmp_path / place, overwrite=True)
+    assert (tmp_path / "thesis" / "chapter 1.txt").read_text() == "years of work"
+    for _ in range(2):
+        jobs.train(build("popularity"), data, tmp_path / "empty", overwrite=True)
+    with pytest.raises(OutputError, match="exists already"):
+        jobs.train(build("popularity"), data, tmp_path / "empty")
+
+
+# Recommend and embed.
+
+
+@pytest.mark.parametrize("name", ["ease", "mult-vae"])
+def test_recommendations_are_the_best_unseen_items_of_each_user(name, folder, tmp_path):
+    model = load_model(folder / name)
+    histories = jobs.read_histories(model, folder / "log.parquet")
+    done = jobs.recommend(model, histories, 6, tmp_path / "top.parquet")
+    table = pq.read_table(tmp_path / "top.parquet").to_pandas()
+    assert table.columns.tolist() == ["user_id", "item_id", "rank", "score"]
+    assert done.rows == len(table)
+    assert about(tmp_path / "top.parquet") == {"model": name, "digest": model.digest, "n": 6}
+    scores = model.model.score(histories.matrix).numpy()
+    for user, lists in table.groupby("user_id"):
+        row = histories.users.to_index([user])[0]
+        allowed = np.where(histories.matrix[row].toarray()[0] > 0, -np.inf, scores[row])
+        best = np.argsort(-allowed, kind="stable")[:6]
+        assert lists["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+        np.testing.assert_allclose(lists["score"], allowed[best], rtol=1e-4, atol=1e-5)
+    assert table["user_id"].nunique() == len(histories.users)
+
+
+def test_more_than_the_catalogue_is_all_that_is_left_of_it(ease, folder, tmp_path):
+    histories = jobs.read_histories(ease, folder / "log.parquet")
+    done = jobs.recommend(ease, histories, 10**9, tmp_path / "top.parquet")
+    assert done.rows == histories.matrix.shape[0] * ITEMS - histories.matrix.nnz
+    everything = jobs.recommend(ease, histories, 10**9, tmp_path / "all.parquet", keep_seen=True)
+    assert everything.rows == histories.matrix.shape[0] * ITEMS
+
+
+def test_scores_are_the_product_of_the_retrieval_embeddings(vae, folder, tmp_path):
+    histories = jobs.read_histories(vae, folder / "log.parquet")
+    jobs.embed(vae, histories, "retrieval", tmp_path / "users.parquet")
+    jobs.embed_items(vae, tmp_path / "items.parquet")
+    jobs.recommend(vae, histories, 5, tmp_path / "top.parquet")
+    users, items = (
+        pq.read_table(tmp_path / f"{which}s.parquet").to_pandas().set_index(f"{which}_id")["embedding"]
+        for which in ("user", "item")
+    )
+    table = pq.read_table(tmp_path / "top.parquet").to_pandas()
+    products = [users[user] @ items[item] for user, item in zip(table["user_id"], table["item_id"], strict=True)]
+    np.testing.assert_allclose(products, table["score"], rtol=1e-4, atol=1e-5)
+    dimension = len(users.iloc[0])
+    said = {"model": "mult-vae", "digest": vae.digest, "kind": "retrieval", "dimension": dimension}
+    assert about(tmp_path / "users.parquet") == about(tmp_path / "items.parquet") == said
+    assert items.index.tolist() == vae.items.ids.tolist()
+
+
+def test_latent_embeddings_are_the_bottleneck_and_a_model_without_one_says_so(vae, ease, folder, tmp_path):
+    histories = jobs.read_histories(vae, folder / "log.parquet")
+    done = jobs.embed(vae, histories, "latent", tmp_path / "users.parquet")
+    table = pq.read_table(tmp_path / "users.parquet")
+    assert table.schema.field("embedding").type.list_size == 4
+    assert done.rows == table.num_rows == len(histories.users)
+    with pytest.raises(CannotEmbed, match=r"ease has no embeddings; these models have: als, bpr, .*mult-vae"):
+        jobs.embed_items(ease, tmp_path / "items.parquet")
+
+
+def test_what_a_model_does_not_know_is_told(ease, vae, tmp_path):
+    events = pd.DataFrame(
+        {
+            "user_id": ["ann", "ann", "ann", "bob", "cy", "cy"],
+            "item_id": ["i01", "i05", "stranger", "stranger", "i02", "i03"],
+            "value": [5, 5, 5, 5, 1, 5],
+        }
+    )
+    source = written(events, tmp_path / "log.csv")
+    histories = jobs.read_histories(ease, source)
+    top = jobs.recommend(ease, histories, 3, tmp_path / "top.parquet")
+    common = {
+        "events below the model's min_value of 2.0: left out": 1,
+        "events of items the model does not know: left out": 2,
+    }
+    assert top.notes == common | {"users without an item the model knows: no recommendations": 1}
+    assert set(pq.read_table(tmp_path / "top.parquet")["user_id"].to_pylist()) == {"ann", "cy"}
+    vectors = jobs.embed(vae, histories, "latent", tmp_path / "users.parquet")
+    assert vectors.rows == 3
+    assert vectors.notes == common | {
+        "users without an item the model knows: all of them have the vector of an empty history": 1
+    }
+    unrated = jobs.read_histories(ease, written(events.drop(columns="value"), tmp_path / "unrated.csv"))
+    told = jobs.recommend(ease, unrated, 3, tmp_path / "unrated.parquet").notes
+    assert told["events have no value, so the model's min_value of 2.0 was not applied"] == 6
+
+
+def test_strangers_alone_are_a_mistake(ease, tmp_path):
+    source = written(pd.DataFrame({"user_id": [1], "item_id": ["007"], "value": [5]}), tmp_path / "log.csv")
+    with pytest.raises(
+        EventsError, match=r"log\.csv: the model knows none of its items, such as 007; its own are .*i00"
+    ):
+        jobs.read_histories(ease, source)
+
+
+def test_a_model_that_cannot_fold_in_names_the_user(folder, tmp_path):
+    bpr = load_model(folder / "bpr")
+    liked = log()[log()["value"] >= 2]
+    known = set(liked["user_id"][liked.groupby("user_id")["item_id"].transform("size") >= 5])
+    changed = sorted(known)[20]
+    table = liked[liked["user_id"].isin(known)].drop(liked.index[liked["user_id"] == changed][0])
+    histories = jobs.read_histories(bpr, written(table, tmp_path / "log.csv"))
+    for ask in (
+        lambda: jobs.recommend(bpr, histories, 3, tmp_path / "top.parquet"),
+        lambda: jobs.embed(bpr, histories, "latent", tmp_path / "users.parquet"),
+    ):
+        with pytest.raises(
+            CannotFoldIn, match=f"bpr knows only the histories it was trained on.* user {changed} is none"
+        ):
+            ask()
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+# Evaluate a model.
+
+
+def test_a_fifth_of_each_history_is_looked_for(ease, folder):
+    wanted = metrics("recall@3", "ndcg@3", "coverage@3")
+    evaluation, told = jobs.evaluate_model(ease, folder / "log.parquet", wanted)
+    again, _ = jobs.evaluate_model(ease, folder / "log.parquet", wanted)
+    other, _ = jobs.evaluate_model(ease, folder / "log.parquet", wanted, seed=1)
+    assert evaluation.per_user.equals(again.per_user)
+    assert not evaluation.per_user.equals(other.per_user)
+    assert evaluation.users == USERS
+    assert told["users without a held-out item: not evaluated"] == evaluation.per_user["recall_at_3"].isna().sum()
+    assert evaluation.per_user["recall_at_3"].mean() > 0.5  # a taste of a quarter of the catalogue is easy
+
+
+def test_a_held_out_log_is_looked_for(ease, tmp_path):
+    liked = log()[log()["value"] >= 2].drop(columns="timestamp")
+    last = ~liked.duplicated("user_id", keep="last")
+    histories = written(liked[~last], tmp_path / "histories.csv")
+    extra = pd.DataFrame({"user_id": ["u00", "new"], "item_id": ["stranger", "i04"], "value": [5, 5]})
+    held_out = written(pd.concat([liked[last], extra]), tmp_path / "held_out.csv")
+    evaluation, told = jobs.evaluate_model(ease, histories, metrics("recall@5"), held_out=held_out)
+    assert evaluation.users == USERS + 1
+    assert (
+        evaluation.without_history
+        == told["users without a history that the model knows anything of: evaluated all the same"]
+    )
+    assert told["held-out events of items the model does not know: left out"] == 1
+    both = written(pd.concat([liked[~last], liked[last].iloc[:5]]), tmp_path / "both.csv")
+    _, told = jobs.evaluate_model(ease, both, metrics("recall@5"), held_out=held_out)
+    assert told["held-out events whose item is in the user's history too: left out"] == 5
+    with pytest.raises(EventsError, match=r"held_out\.csv: no user has a held-out item .* must not be in EVENTS"):
+        jobs.evaluate_model(ease, held_out, metrics("recall@5"), held_out=held_out)
+
+
+def test_histories_too_short_to_hold_anything_out_are_told(ease, tmp_path):
+    source = written(pd.DataFrame({"user_id": [1, 1], "item_id": ["i00", "i04"]}), tmp_path / "log.csv")
+    with pytest.raises(EventsError, match=r"log\.csv: no user has a held-out item .* from 5 items on; --held-out"):
+        jobs.evaluate_model(ease, source, metrics("recall@5"))
+
+
+# Evaluate anybody's recommendations.
+
+
+def rankings(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return recommendations and held-out items as somebody else's tool would write them, users partly the same."""
+    rng = np.random.default_rng(seed)
+    top = pd.DataFrame(
+        [
+            (f"u{user}", f"i{item:02}", place + 1, 1.0 / (place + 1) + 0.001 * user)
+            for user in range(25)
+            for place, item in enumerate(rng.permutation(40)[: rng.integers(1, 30)])
+        ],
+        columns=["user", "item", "rank", "score"],
+    )
+    held_out = pd.DataFrame(
+        [(f"u{user}", f"i{item:02}") for user in range(5, 30) for item in rng.permutation(45)[: rng.integers(1, 9)]],
+        columns=["user", "item"],
+    )
+    return top.sample(frac=1, random_state=seed), held_out.sample(frac=1, random_state=seed)
+
+
+def independent(top: pd.DataFrame, held_out: pd.DataFrame) -> dict[str, float]:
+    """Return what ir-measures makes of it; a user without recommendations counts as a miss."""
+    wanted = {"recall@5": R @ 5, "recall@20": R @ 20, "ndcg@10": nDCG @ 10, "precision@5": P @ 5, "mrr@10": RR @ 10}
+    wanted["map@20"] = AP @ 20
+    qrels = [ir_measures.Qrel(row.user, row.item, 1) for row in held_out.itertuples()]
+    run = [ir_measures.ScoredDoc(row.user, row.item, -float(row.rank)) for row in top.itertuples()]
+    users = held_out["user"].nunique()
+    totals = dict.fromkeys(wanted, 0.0)
+    for value in ir_measures.iter_calc(list(wanted.values()), qrels, run):
+        totals[next(key for key, measure in wanted.items() if measure == value.measure)] += value.value
+    return {key: total / users for key, total in totals.items()}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("place", ["rank", "score", "prediction"])
+def test_anybodys_file_gets_the_figures_of_an_independent_implementation(kind, place, tmp_path):
+    top, held_out = rankings()
+    theirs = top[["user", "item", "rank"]] if place == "rank" else top[["user", "item", "score"]]
+    theirs = theirs.rename(columns={"score": place}) if place == "prediction" else theirs
+    for name, table in (("theirs", theirs), ("held_out", held_out)):
+        if kind == "csv":
+            table.to_csv(tmp_path / f"{name}.csv", index=False)
+        else:
+            table.to_parquet(tmp_path / f"{name}.parquet")
+    expected = independent(top, held_out)
+    evaluation, told = jobs.evaluate_recommendations(
+        tmp_path / f"theirs.{kind}",
+        tmp_path / f"held_out.{kind}",
+        metrics(*expected),
+        columns=Columns(value="prediction") if place == "prediction" else Columns(),
+    )
+    for name, value in expected.items():
+        assert evaluation.per_user[Metric.parse(name).key].mean() == pytest.approx(value, abs=1e-12), name
+    assert told == {
+        "users with held-out items, but without recommendations: they count as misses": 5,
+        "users with recommendations, but without held-out items: left out": 5,
+    }
+
+
+def test_ids_are_the_same_whatever_their_type_and_other_columns_do_not_matter(tmp_path):
+    written(pd.DataFrame({"user_id": [1, 2], "item_id": [10, 20], "rank": [1, 1]}), tmp_path / "top.csv")
+    pd.DataFrame({"user_id": ["1", "2"], "item_id": ["10", "21"], "rating": ["good", None]}).to_parquet(
+        tmp_path / "held_out.parquet"
+    )
+    evaluation, _ = jobs.evaluate_recommendations(
+        tmp_path / "top.csv", tmp_path / "held_out.parquet", metrics("hit_rate@1")
+    )
+    assert evaluation.per_user["hit_rate_at_1"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"user": [1], "item": [1]}, "theirs.csv: no column 'rank' or 'score'; name the one of the scores"),
+        ({"user": [9], "item": [1], "rank": [1]}, "theirs.csv: none of its users is in"),
+        (
+            {"user": [1, 1], "item": [1, 2], "rank": [1, 1]},
+            "theirs.csv, row 2: the user has this rank already, in row 1",
+        ),
+        (
+            {"user": [1, 1], "item": [1, 1], "rank": [1, 2]},
+            "theirs.csv, row 2: the user has this item already, in row 1",
+        ),
+        ({"user": [1], "item": [1], "rank": [0]}, "theirs.csv, row 1: rank 0; ranks start at 1"),
+        ({"user": [1], "item": [1], "rank": [1.5]}, "theirs.csv: 1.5 is no rank; ranks are 1, 2, 3"),
+        ({"user": [1], "item": [1], "rank": ["first"]}, "theirs.csv: 1 bad row, the first in line 2"),
+        ({"user": [1], "item": [1], "score": [None]}, "theirs.csv: 1 bad row, the first in line 2"),
+        ({"who": [1], "item": [1], "score": [1]}, "theirs.csv: no user column among 'who', 'item', 'score'"),
+        ({"user": [], "item": [], "score": []}, "theirs.csv: no events in it"),
+    ],
+)
+def test_a_recommendation_file_that_makes_no_sense_is_told(table, said, tmp_path):
+    written(pd.DataFrame(table), tmp_path / "theirs.csv")
+    written(pd.DataFrame({"user": [1, 2], "item": [1, 2]}), tmp_path / "held_out.csv")
+    with pytest.raises(EventsError) as error:
+        jobs.evaluate_recommendations(tmp_path / "theirs.csv", tmp_path / "held_out.csv", metrics("recall@5"))
+    assert str(error.value).startswith(f"{tmp_path}/{said}")
+    with pytest.raises(EventsError, match="no such file; recommendations are a table"):
+        jobs.evaluate_recommendations(tmp_path, tmp_path / "held_out.csv", metrics("recall@5"))
+
+
+def test_a_recommendation_file_tells_nothing_of_a_catalogue(tmp_path):
+    written(pd.DataFrame({"user": [1], "item": [1], "rank": [1]}), tmp_path / "theirs.csv")
+    with pytest.raises(RecipeError, match=r"coverage@5.*leave it out"):
+        jobs.evaluate_recommendations(tmp_path / "theirs.csv", tmp_path / "theirs.csv", metrics("coverage@5"))

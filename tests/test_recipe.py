@@ -1,0 +1,203 @@
+"""A recipe is read as it stands, or refused in one line that names the file, the key and what is wanted."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import RECIPE
+
+from recae.errors import InputError, ModelError, RecipeError
+from recae.interactions import Preparation
+from recae.models import MODELS
+from recae.models.base import hyper_parameters_of
+from recae.recipe import DEFAULT_METRICS, GlobalTime, StrongGeneralisation, read_recipe, read_settings
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def test_what_is_not_said_has_a_default(tmp_path):
+    path = tmp_path / "least.yaml"
+    path.write_text("name: least\ndata: {path: log.csv}\nmodels: {ease: }\n", encoding="utf-8")
+    plan = read_recipe(path)
+    assert plan.split == StrongGeneralisation(kind="strong-generalisation")
+    assert plan.evaluation.metrics == DEFAULT_METRICS
+    assert plan.seed == 42
+    assert plan.data.preparation == Preparation()
+    assert hyper_parameters_of(plan.build_models()["ease"]) == hyper_parameters_of(MODELS["ease"]())
+
+
+def test_paths_of_the_data_start_from_the_recipe_and_those_of_overrides_from_here(recipe, tmp_path, monkeypatch):
+    assert read_recipe(recipe).data.path == str(tmp_path / "log.csv")
+    assert read_recipe(recipe).data.items == str(tmp_path / "items.csv")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    plan = read_recipe(Path("..") / "tiny.yaml", {"data.path": "mine.csv", "data.items": None})
+    assert (plan.data.path, plan.data.items) == (str(tmp_path / "elsewhere" / "mine.csv"), None)
+    assert read_recipe(recipe, {"data.path": "~/log.csv"}).data.path == str(Path.home() / "log.csv")
+
+
+def test_the_resolved_recipe_is_a_recipe_that_says_the_same(recipe, tmp_path):
+    everyone = {name: {} for name in MODELS} | {"strong": {"model": "ease", "l2": 2000}, "deep": {"model": "mult-vae"}}
+    plan = read_recipe(recipe, {"models": everyone, "models.deep.hidden": [30, 20], "split": {"kind": "global-time"}})
+    again = tmp_path / "again.yaml"
+    again.write_text(plan.resolved(), encoding="utf-8")
+    assert read_recipe(again).resolved() == plan.resolved()
+    assert read_recipe(again).build_models() == plan.build_models()
+    assert isinstance(read_recipe(again).split, GlobalTime)
+    assert yaml.safe_load(plan.resolved())["models"]["strong"] == {"model": "ease", "l2": 2000.0}
+    assert yaml.safe_load(plan.resolved())["models"]["deep"]["hidden"] == [30, 20]
+
+
+def test_a_label_may_stand_for_another_setting_of_a_model(recipe):
+    models = read_recipe(recipe, {"models": {"a": {"model": "ease", "l2": 1}, "ease": None}}).build_models()
+    assert {label: model.name for label, model in models.items()} == {"a": "ease", "ease": "ease"}
+
+
+def test_overrides_reach_every_level_and_may_add(recipe):
+    plan = read_recipe(recipe, read_settings(["models.ease.l2=3e2", "models.als=", "data.columns.user=who", "seed=7"]))
+    assert plan.build_models()["ease"] == MODELS["ease"](l2=300)
+    assert "als" in plan.models
+    assert (plan.data.columns.user, plan.seed) == ("who", 7)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("k=1e-3", 0.001),
+        ("k=-1E5", -1e5),
+        ("k=.5e1", 5.0),
+        ("k=3", 3),
+        ("k=0.5", 0.5),
+        ("k=e5", "e5"),
+        ("k=true", True),
+        ("k=", None),
+        ("k=[600, 200]", [600, 200]),
+        ("k=a=b", "a=b"),
+        ("k=1e", "1e"),
+    ],
+)
+def test_a_setting_is_read_as_people_write_numbers(setting, value):
+    read = read_settings([setting])["k"]
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize("setting", ["l2", "=3", "models..l2=3", "k=[1", "k={a: 1, a: 2}"])
+def test_a_setting_that_is_none_is_refused(setting):
+    with pytest.raises(RecipeError, match=r"^--set .*: (write it as key=value|the value cannot be read)"):
+        read_settings([setting])
+
+
+BAD_KEYS = [
+    ("nam=1", "unknown key 'nam'; did you mean 'name'?"),
+    ("data.pth=x", "unknown key 'data.pth'; did you mean 'path'?"),
+    ("data.columns.usr=x", "unknown key 'data.columns.usr'; did you mean 'user'?"),
+    ("split.sed=1", "unknown key 'split.sed'; did you mean 'seed'?"),
+    ("split.test_share=0.1", "unknown key 'split.test_share'; did you mean 'held_out_share'?"),
+    ("evaluation.metric=[ndcg@10]", "unknown key 'evaluation.metric'; did you mean 'metrics'?"),
+    ("models.ease.l3=1", "models.ease: ease has no hyper-parameter 'l3'; known: l2"),
+    ("models.mult-vae.latnt=1", "models.mult-vae: mult-vae has no hyper-parameter 'latnt'; did you mean 'latent'?"),
+    ("models.eese=", "models.eese: unknown model 'eese'; did you mean 'ease'?"),
+    ("models.a.model=eas", "models.a: unknown model 'eas'; did you mean 'ease'?"),
+    ("models.ease.name=x", "models.ease: ease has no hyper-parameter 'name'"),
+    ("models.ease.self=x", "models.ease: ease has no hyper-parameter 'self'"),
+    ("split.kind=global_time", "split.kind = 'global_time' is unknown; did you mean 'global-time'?"),
+    ("evaluation.metrics=[ncdg@10]", "evaluation.metrics: unknown metric 'ncdg@10'; did you mean 'ndcg'?"),
+    ("data.path.x=1", "data.path is a value, so there can be no 'data.path.x'"),
+]
+
+BAD_VALUES = [
+    ("name=3", "name = 3: a name starts with"),
+    ("name=a/b", "name = 'a/b': a name starts with"),
+    ("name=..", "name = '..': a name starts with"),
+    ("data=log.csv", "data = 'log.csv': a mapping of keys to values is wanted"),
+    ("data=", "data = None: a mapping of keys to values is wanted"),
+    ("data.path=3", "data.path = 3: input should be a valid string"),
+    ("data.min_items=0", "data.min_items = 0: input should be greater than or equal to 1"),
+    ("data.min_items='5'", "data.min_items = '5': input should be a valid integer"),
+    ("data.min_value=high", "data.min_value = 'high': input should be a valid number"),
+    ("data.min_value=.nan", "data.min_value = nan: input should be a finite number"),
+    ("data.values=stars", "data.values = 'stars': input should be 'binary' or 'keep'"),
+    ("data.skip_bad_rows=1", "data.skip_bad_rows = 1: input should be a valid boolean"),
+    ("data.columns=user", "data.columns = 'user': a mapping of keys to values is wanted"),
+    ("split=global-time", "split = 'global-time': a mapping of keys to values is wanted"),
+    ("split={seed: 1}", "'split.kind' is missing; known: strong-generalisation, global-time"),
+    ("split.held_out_users=0", "split.held_out_users = 0: a number of users, from 1, or a share of them"),
+    ("split.held_out_users=0.5", "split.held_out_users = 0.5: a number of users, from 1, or a share of them"),
+    ("split.held_out_users=few", "split.held_out_users = 'few': a number of users, from 1, or a share of them"),
+    ("split.held_out_share=1", "split.held_out_share = 1: input should be less than 1"),
+    ("split.seed=-1", "split.seed = -1: input should be greater than or equal to 0"),
+    ("seed=4294967296", "seed = 4294967296: input should be less than 4294967296"),
+    ("seed=1.5", "seed = 1.5: input should be a valid integer"),
+    ("seed=true", "seed = True: input should be a valid integer"),
+    ("evaluation=", "evaluation = None: a mapping of keys to values is wanted"),
+    ("evaluation.metrics=[]", "evaluation.metrics = []: at least one is wanted"),
+    ("evaluation.metrics=ndcg@10", "evaluation.metrics = 'ndcg@10': a list is wanted"),
+    ("evaluation.metrics=[5]", "evaluation.metrics.0 = 5: input should be a valid string"),
+    ("evaluation.metrics=[ndcg]", "evaluation.metrics: metric 'ndcg': say how many places"),
+    ("evaluation.metrics=[coverage@5]", "evaluation.metrics: 'coverage@5' comes first and orders the models"),
+    ("models={}", "models = {}: at least one is wanted"),
+    ("models=", "models = None: a mapping of keys to values is wanted"),
+    ("models=[ease]", "models = ['ease']: a mapping of keys to values is wanted"),
+    ("models.ease=5", "models.ease = 5: a mapping of keys to values is wanted"),
+    ("models.ease=[]", "models.ease = []: a mapping of keys to values is wanted"),
+    ("models={../out: {model: ease}}", "models.../out = '../out': a name starts with"),
+    ("models.ease.l2=-1", "models.ease: ease: l2 = -1: input should be greater than 0"),
+    ("models.ease.l2=high", "models.ease: ease: l2 = 'high': input should be a valid number"),
+    ("models.ease.l2=.inf", "models.ease: ease: l2 = inf: input should be a finite number"),
+    ("models.mult-vae.epochs=2.5", "models.mult-vae: mult-vae: epochs = 2.5: input should be a valid integer"),
+    ("models.mult-vae.dropout=1", "models.mult-vae: mult-vae: dropout = 1: input should be less than 1"),
+    ("models.mult-vae.hidden=[8, 0]", "models.mult-vae: mult-vae: hidden = 0: input should be greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("setting", "said"), BAD_KEYS + BAD_VALUES, ids=lambda value: str(value)[:40])
+def test_what_makes_no_sense_is_told_by_file_and_key(setting, said, recipe):
+    with pytest.raises((RecipeError, ModelError)) as error:
+        read_recipe(recipe, read_settings([setting]))
+    assert str(error.value).startswith(f"{recipe}: {said}")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("key", ["name", "data", "models"])
+def test_what_is_missing_is_told(key, recipe):
+    raw = yaml.safe_load(RECIPE)
+    del raw[key]
+    recipe.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    with pytest.raises(RecipeError, match=f"tiny.yaml: '{key}' is missing"):
+        read_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "a recipe is a mapping with the keys name, data, split, evaluation, models, seed"),
+        (b"# nothing\n", "a recipe is a mapping"),
+        (b"- ease\n- als\n", "a recipe is a mapping"),
+        (b"just words", "a recipe is a mapping"),
+        (b"name: [unclosed", "cannot be read as YAML"),
+        (b"name: a\n\tdata: b", "cannot be read as YAML"),
+        (b"models:\n  ease: {l2: 1}\n  ease: {l2: 2}\n", "cannot be read as YAML ('ease' is there twice"),
+        (b"[1, 2]: 3", "cannot be read as YAML"),
+        (b"name: !!python/object/apply:os.getcwd []", "cannot be read as YAML"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "cannot be read as YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_told(content, said, recipe):
+    recipe.write_bytes(content)
+    with pytest.raises(RecipeError) as error:
+        read_recipe(recipe)
+    assert str(error.value).startswith(f"{recipe}: {said}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such recipe"):
+        read_recipe(tmp_path / "nowhere.yaml")
+    with pytest.raises(InputError, match="is a directory; give a recipe in it"):
+        read_recipe(tmp_path)
