@@ -96,6 +96,8 @@ def compare(
     item_col: ItemCol = None,
     value_col: ValueCol = None,
     time_col: TimeCol = None,
+    min_value: MinValue = None,
+    min_items: Annotated[int | None, typer.Option("--min-items", min=1, help="Drop users with fewer items.")] = None,
     skip_bad_rows: SkipBadRows = False,
     seed: Annotated[
         int | None, typer.Option("--seed", help="The models' seed; the split has its own, --set split.seed=…")
@@ -119,8 +121,8 @@ def compare(
         overrides |= {"data.path": str(data), "data.items": None}
     if items is not None:
         overrides["data.items"] = str(items)
-    if skip_bad_rows:
-        overrides["data.skip_bad_rows"] = True
+    rules = {"min_value": min_value, "min_items": min_items, "skip_bad_rows": skip_bad_rows or None}
+    overrides |= {f"data.{name}": rule for name, rule in rules.items() if rule is not None}
     if seed is not None:
         overrides["seed"] = seed
     plan = read_recipe(recipe, overrides | read_settings(settings or []))

@@ -64,12 +64,14 @@ def progress_bars(quiet: bool) -> Iterator[Listener]:
 
 def print_outcome(outcome: Outcome) -> None:
     """Print what an experiment found: models × metrics, what is better than what, and what to know about it."""
-    header, rows = comparison_rows(outcome.metrics, better_than(outcome.comparisons))
+    header, rows = metric_rows(outcome.metrics)
     print_table(header, rows)
     users = int(outcome.metrics["users"].iloc[0])
     say(f"mean over {users:,} test users ± half the 95 % bootstrap interval")
     if len(rows) > 1:
-        say(f"significantly better: p < 0.05 in a paired sign-flip test on {header[1]}, Holm-corrected over all pairs")
+        say(f"significantly better on {header[1]} (paired sign-flip test, p < 0.05 after Holm's correction):")
+        for line in better_lines([row[0] for row in rows], better_than(outcome.comparisons)):
+            say(line)
     for caveat in outcome.caveats:
         say(f"note: {caveat}")
 
@@ -131,32 +133,33 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def comparison_rows(
-    metrics: pd.DataFrame, better_than: Mapping[str, Sequence[str]]
-) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of models × metrics, best first by the first metric, and what each is better than.
-
-    A single model is compared with none: that column is left out.
-    """
+def metric_rows(metrics: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of models × metrics, best first by the first metric."""
     keys = list(dict.fromkeys(zip(metrics["metric"], metrics["k"], strict=True)))
     by_model = {str(model): group.set_index(["metric", "k"]) for model, group in metrics.groupby("model", sort=False)}
     order = sorted(by_model, key=lambda model: -float(by_model[model].loc[keys[0], "value"]))
-    header = ["model", *(f"{name}@{k}" for name, k in keys), "significantly better than"]
-    rows = []
-    for model in order:
-        beaten = list(better_than.get(model, ()))
-        words = "all others" if len(beaten) == len(order) - 1 > 1 else ", ".join(beaten) or "–"
-        rows.append([model, *(figure(by_model[model].loc[key]) for key in keys), words])
-    if len(order) == 1:
-        return header[:-1], [row[:-1] for row in rows]
-    return header, rows
+    header = ["model", *(f"{name}@{k}" for name, k in keys)]
+    return header, [[model, *(figure(by_model[model].loc[key]) for key in keys)] for model in order]
+
+
+def better_lines(order: Sequence[str], better_than: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line for each model, best first, that says which of those below it is significantly better than."""
+    width = max(map(len, order))
+    lines = []
+    for place, model in enumerate(order):
+        below = order[place + 1 :]
+        beaten = [other for other in below if other in better_than.get(model, ())]
+        words = "all below" if beaten == below and len(beaten) > 1 else ", ".join(beaten)
+        if beaten:
+            lines.append(f"  {model:<{width}}  than {words}")
+    return lines or ["  none: these users cannot tell the models apart"]
 
 
 def figure(row: "pd.Series[float]") -> str:
     """Return a metric as value ± half the width of its interval, or the value alone."""
     half = (row["ci_high"] - row["ci_low"]) / 2
     value = f"{row['value']:.4f}"
-    return value if pd.isna(half) else f"{value} ±{half:.3f}".replace("±0.", "±.")
+    return value if pd.isna(half) else f"{value} ±{half:.3f}"
 
 
 def moment(time: float) -> str:

@@ -112,8 +112,9 @@ def test_compare_shows_its_recipe_a_table_and_where_the_results_are(folder):
     assert (done.code, done.err) == (0, "")
     recipe, table = done.out.split("\n\n", 1)
     assert list(yaml.safe_load(recipe)["models"]) == LABELS
-    assert "ndcg@10" in table and "significantly better than" in table
-    order = [line.split()[0] for line in table.splitlines() if line.split() and line.split()[0] in LABELS]
+    assert "ndcg@10" in table and "significantly better on ndcg@10" in table
+    first_words = [line.split()[0] for line in table.splitlines() if line.strip()]
+    order = list(dict.fromkeys(word for word in first_words if word in LABELS))
     assert sorted(order) == sorted(LABELS)
     assert order.index("ease") < order.index("popularity")
     assert "mean over 12 test users" in table
@@ -514,7 +515,8 @@ def test_a_real_ctrl_c_ends_with_one_line_and_a_command_that_works(inputs, stop_
     )
     assert stopped
     assert again
-    assert int(again[1]) == int(stopped[1]) + 3
+    # Stopped in the instant between a checkpoint and its being counted, it knows one epoch more than it said.
+    assert int(again[1]) - int(stopped[1]) in (3, 4)
 
 
 def test_resume_without_anything_to_resume_is_told(inputs):

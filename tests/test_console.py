@@ -23,35 +23,40 @@ METRICS = pd.DataFrame(
 )
 
 
-def test_models_are_ordered_by_the_first_metric_and_say_what_they_beat():
-    header, rows = console.comparison_rows(METRICS, {"ease": ["popularity", "knn"], "knn": ["popularity"]})
-    assert header == ["model", "ndcg@10", "coverage@5", "significantly better than"]
+def test_models_are_ordered_by_the_first_metric():
+    header, rows = console.metric_rows(METRICS)
+    assert header == ["model", "ndcg@10", "coverage@5"]
     assert rows == [
-        ["ease", "0.4321 ±.100", "0.9000", "all others"],
-        ["knn", "0.2000 ±.050", "0.5000", "popularity"],
-        ["popularity", "0.1000 ±.050", "0.2000", "–"],
+        ["ease", "0.4321 ±0.100", "0.9000"],
+        ["knn", "0.2000 ±0.050", "0.5000"],
+        ["popularity", "0.1000 ±0.050", "0.2000"],
     ]
 
 
-def test_one_model_alone_is_compared_with_nothing():
-    header, rows = console.comparison_rows(METRICS[METRICS["model"] == "ease"], {})
-    assert header == ["model", "ndcg@10", "coverage@5"]
-    assert rows == [["ease", "0.4321 ±.100", "0.9000"]]
+def test_each_model_says_what_it_is_better_than_best_first():
+    order = ["ease", "als", "knn", "popularity"]
+    beaten = {"ease": ["popularity", "knn"], "als": ["knn", "popularity"], "knn": ["popularity"]}
+    assert console.better_lines(order, beaten) == [
+        "  ease        than knn, popularity",
+        "  als         than all below",
+        "  knn         than popularity",
+    ]
+    assert console.better_lines(order, {}) == ["  none: these users cannot tell the models apart"]
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
 def test_a_table_keeps_its_figures_whole_whatever_the_width(columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    console.print_table(*console.comparison_rows(METRICS, {"ease": ["popularity", "knn"]}))
+    console.print_table(*console.metric_rows(METRICS))
     printed = capsys.readouterr().out
-    assert "0.4321 ±.100" in printed
+    assert "0.4321 ±0.100" in printed
     assert "0.9000" in printed
 
 
 def test_where_there_is_no_terminal_a_table_has_room(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "20")
-    console.print_table(["model", "significantly better than"], [["ease", "popularity, item-knn, random, als, bpr"]])
+    console.print_table(["model", "of"], [["ease", "popularity, item-knn, random, als, bpr"]])
     assert "popularity, item-knn, random, als, bpr" in capsys.readouterr().out
 
 
