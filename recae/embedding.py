@@ -7,8 +7,8 @@ from scipy.sparse import csr_matrix
 from recae.models.base import Embedder, EmbeddingKind
 from recae.progress import Listener, Step, silence
 
-BLOCK_BYTES = 128 * 2**20
-"""What a block of dense histories may take: a network may have to densify the rows it reads."""
+BLOCK = 1024
+"""How many users are embedded at once. Their last bits may depend on who shares a block."""
 
 
 def embed_users(
@@ -20,11 +20,10 @@ def embed_users(
     task: str = "embed",
 ) -> NDArray[np.float32]:
     """Return a float32 vector for each history, users × dimension."""
-    users, items = histories.shape
-    rows = max(1, BLOCK_BYTES // (4 * max(items, 1)))
+    users = histories.shape[0]
     blocks = []
-    for start in range(0, max(users, 1), rows):
-        block = histories[start : start + rows]
+    for start in range(0, max(users, 1), BLOCK):
+        block = histories[start : start + BLOCK]
         blocks.append(model.embed_users(block, kind).cpu().numpy())
-        listener(Step(task, min(start + rows, users), users))
+        listener(Step(task, min(start + BLOCK, users), users))
     return np.concatenate(blocks)

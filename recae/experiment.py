@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 from scipy.sparse import vstack
 
 import recae
-from recae.artifact import load_model, save_model
+from recae.artifact import ModelCard, load_model, save_model
 from recae.comparison import compare
 from recae.device import resolve_device
 from recae.embedding import embed_users
@@ -38,7 +39,7 @@ from recae.evaluation import Evaluation, evaluate, places_needed, summarise
 from recae.events import Events, read_events, read_given_split, read_items
 from recae.files import move_directory, refuse_existing, whole_file
 from recae.interactions import UNKNOWN, IdMap, Interactions, Preparation
-from recae.models.base import Embedder, FitOptions, Recommender, Validation, hyper_parameters_of
+from recae.models.base import Embedder, FitOptions, Recommender, Validation
 from recae.notes import notes
 from recae.progress import Listener, silence
 from recae.ranking import TopN, top_n
@@ -63,19 +64,20 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A fitted model and how it did on the test fold."""
+    """How a fitted model did on the test fold; the model itself is in its directory, and no longer in memory."""
 
-    model: Recommender
     directory: Path
-    training: Mapping[str, Any]
+    card: ModelCard
+    folds_in: bool
     top: TopN
     evaluation: Evaluation
     summary: pd.DataFrame
+    latent: NDArray[np.float32] | None
 
     @property
     def curve(self) -> list[dict[str, float]]:
         """The figures of each epoch, for a model that has epochs."""
-        return list(self.training.get("curve", []))
+        return list(self.card.training.get("curve", []))
 
 
 def run(
@@ -105,7 +107,7 @@ def run(
                 judged[label] = _judge(label, model, recipe, split, workspace, device, listener)
                 _track_model(child, judged[label], split)
         outcome = _write_results(recipe, split, judged, workspace, device, tracker)
-        for path in sorted(workspace.glob("*.*")):
+        for path in sorted(workspace.glob("[!.]*.*")):
             parent.artifact(path)
     shutil.rmtree(workspace / "checkpoints", ignore_errors=True)
     move_directory(workspace, out, overwrite=overwrite)
@@ -127,12 +129,13 @@ def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def naming_source(source: str) -> Iterator[None]:
-    """Put the log's name before what is wrong with splitting it."""
+def naming_source(source: str, counts: Mapping[str, int] | None = None) -> Iterator[None]:
+    """Put the log's name before what is wrong with splitting it, and behind it what had been left out until then."""
     try:
         yield
     except SplitError as error:
-        raise SplitError(f"{source}: {error}") from None
+        left_out = "; ".join(f"{count:,} {note}" for note, count in notes(counts or {}).items())
+        raise SplitError(f"{source}: {error}" + (f" (before the split: {left_out})" if left_out else "")) from None
 
 
 def read_interactions(data: DataSection) -> Interactions:
@@ -145,10 +148,11 @@ def read_interactions(data: DataSection) -> Interactions:
 
 def read_split(recipe: Recipe) -> Split:
     """Read a recipe's log and split it as the recipe says; what was left out of the log is among the split's counts."""
-    with naming_source(recipe.data.path):
-        if isinstance(recipe.split, Given):
+    if isinstance(recipe.split, Given):
+        with naming_source(recipe.data.path):
             return _read_given(recipe.data, recipe.split)
-        interactions = read_interactions(recipe.data)
+    interactions = read_interactions(recipe.data)
+    with naming_source(recipe.data.path, interactions.counts):
         split = _split(interactions, recipe.split)
     return replace(split, counts={**notes(interactions.counts), **split.counts})
 
@@ -246,6 +250,8 @@ def _open_workspace(recipe: Recipe, split: Split, out: Path, *, resume: bool, ov
             there = workspace / mark
             if not there.exists() or there.read_text(encoding="utf-8") != marks[mark]:
                 raise OutputError(f"{workspace} was begun with {what}; pass --overwrite instead to start again")
+        for leftover in workspace.rglob(".*.partial"):
+            shutil.rmtree(leftover)
         return workspace
     if workspace.exists() and not overwrite:
         raise OutputError(
@@ -287,7 +293,8 @@ def _judge(
     evaluation = evaluate(top, history, held_out, metrics, split.train.matrix)
     summary = summarise(evaluation)
     summary.insert(0, "model", label)
-    return Judged(fitted.model, directory, fitted.card.training, top, evaluation, summary)
+    latent = embed_users(fitted.model, history) if isinstance(fitted.model, Embedder) else None
+    return Judged(directory, fitted.card, fitted.model.folds_in, top, evaluation, summary, latent)
 
 
 def _write_results(
@@ -310,7 +317,7 @@ def _write_results(
     write_table(workspace / "comparisons.parquet", comparisons, overwrite=True)
     write_table(workspace / "per_user.parquet", per_user, overwrite=True)
     write_table(workspace / "recommendations.parquet", recommended, overwrite=True)
-    seconds = {label: float(one.training["seconds"]) for label, one in judged.items()}
+    seconds = {label: float(one.card.training["seconds"]) for label, one in judged.items()}
     caveats = tuple(_caveats(split, judged))
     write_report(
         workspace / "report.html",
@@ -328,11 +335,7 @@ def _write_results(
             top={label: one.top for label, one in judged.items()},
             train=train,
             fold=split.test,
-            user_embeddings={
-                label: embed_users(one.model, history.matrix)
-                for label, one in judged.items()
-                if isinstance(one.model, Embedder)
-            },
+            user_embeddings={label: one.latent for label, one in judged.items() if one.latent is not None},
         ),
         overwrite=True,
     )
@@ -370,7 +373,7 @@ def _caveats(split: Split, judged: Mapping[str, Judged]) -> list[str]:
     caveats += [f"{count:,} {what}" for what, count in split.counts.items()]
     caveats += [f"{count:,} events left out: {reason}" for reason, count in split.dropped.items()]
     for label, one in judged.items():
-        if not one.model.folds_in:
+        if not one.folds_in:
             caveats.append(f"{label} cannot fold in a new user: it was trained on the test users' histories as well")
     return caveats
 
@@ -381,14 +384,14 @@ def _track_setting(run: Run, recipe: Recipe, split: Split, device: str) -> None:
 
 
 def _track_model(run: Run, judged: Judged, split: Split) -> None:
-    run.parameters({"model": judged.model.name, **hyper_parameters_of(judged.model)})
+    run.parameters({"model": judged.card.model, **judged.card.hyper_parameters})
     run.curve(judged.curve)
     figures: dict[str, float] = {}
     for row in judged.summary.to_dict("records"):
         key = f"{row['metric']}_at_{row['k']}"
         figures |= {key: row["value"], f"{key}_ci_low": row["ci_low"], f"{key}_ci_high": row["ci_high"]}
     run.figures(figures)
-    run.figures({"training_seconds": float(judged.training["seconds"])})
+    run.figures({"training_seconds": float(judged.card.training["seconds"])})
     run.model(judged.directory)
 
 

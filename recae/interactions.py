@@ -193,7 +193,8 @@ class Interactions:
     def load(cls, directory: Path) -> "Interactions":
         """Open what `save` wrote; the arrays stay on the disk until they are looked at.
 
-        Raises EventsError where something is missing, cut short, altered or from a newer recae.
+        Raises EventsError where something is missing, cut short or from a newer recae, or where ids, lengths or columns
+        are damaged. Values and times are taken as they are: to read them all would take the time that mapping saves.
         """
         facts = _facts(directory)
         for name, digest in facts["sha256"].items():
@@ -204,6 +205,9 @@ class Interactions:
         for name in set(names) - {"indptr"}:
             if len(arrays[name]) != facts["interactions"]:
                 raise EventsError(f"{directory / name}.npy: not as long as interactions.json says; save it again")
+        column = arrays["indices"]
+        if len(column) and not 0 <= column.min() <= column.max() < facts["shape"][1]:
+            raise EventsError(f"{directory / 'indices'}.npy: damaged (it names an item that is none); save it again")
         try:
             matrix = csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=facts["shape"], copy=False)
             # Saved in order: looking would read the whole file.

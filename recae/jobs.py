@@ -1,32 +1,32 @@
 """What is done with one model, day by day: train, recommend, embed, evaluate; or evaluate anybody's rankings."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recae.artifact import CARD, FittedModel, ModelCard, load_model
 from recae.device import resolve_device
 from recae.embedding import embed_users
-from recae.errors import CannotEmbed, CannotFoldIn, Diverged, EventsError, OutputError
+from recae.errors import CannotEmbed, CannotFoldIn, Diverged, EventsError, ModelError, OutputError
 from recae.evaluation import Evaluation, evaluate, places_needed
-from recae.events import Columns, read_events
+from recae.events import Columns, Events, read_events
 from recae.experiment import fit_into, naming_source, read_interactions, require_place
 from recae.interactions import UNKNOWN, Interactions
 from recae.metrics import Metric
 from recae.models import MODELS
-from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Validation
+from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Transductive, Validation
 from recae.notes import notes
 from recae.progress import Listener, silence
 from recae.ranking import ranked_lists, top_n
 from recae.recipe import DataSection
 from recae.sources import column_names, file_at
-from recae.splitting import SHORTEST_TO_HOLD_OUT, Fold, hold_out, strong_generalisation, unseen
+from recae.splitting import SHORTEST_TO_HOLD_OUT, Fold, hold_out, hold_out_users, unseen
 from recae.tables import embeddings, recommendations, write_table
 
 
@@ -77,12 +77,16 @@ def train(
     for ids, what in ((interactions.users, "user"), (interactions.items, "item")):
         if len(ids) < 2:
             raise EventsError(f"{data.path}: one {what} is left, {ids.ids[0]}, and there is nothing to compare it with")
+    if validation_share and not hasattr(model, "patience"):
+        raise ModelError(f"{model.name} has no epochs to stop early; leave out --validation-share")
     if validation_share:
         held_out_users = max(1, round(validation_share * len(interactions.users)))
-        with naming_source(data.path):
-            split = strong_generalisation(interactions, held_out_users=held_out_users)
-        interactions, fold = split.train, split.validation
+        with naming_source(data.path, interactions.counts):
+            interactions, fold = hold_out_users(interactions, held_out_users=held_out_users)
         validation = Validation(fold.history.matrix, fold.held_out.matrix)
+        told |= {"users kept from training, to stop early by": held_out_users}
+    elif hasattr(model, "patience"):
+        told |= {"epochs, all of them; --validation-share 0.1 would keep users to stop early by": vars(model)["epochs"]}
     options = FitOptions(seed, device, validation, checkpoint, listener)
     try:
         fit_into(out, model, interactions, data.preparation, options, overwrite=overwrite)
@@ -94,18 +98,39 @@ def train(
     return load_model(out).card, told
 
 
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """A log as a model reads it, and all that its users have: `seen` (users, items) has events below a threshold too.
+
+    `below` counts the users who have no row, because all their events are below the threshold.
+    """
+
+    histories: Interactions
+    seen: csr_matrix
+    below: int = 0
+
+
 def read_histories(
     model: FittedModel, source: str | Path, *, columns: Columns = Columns(), skip_bad_rows: bool = False
-) -> Interactions:
+) -> Histories:
     """Read a log as histories over the model's items, prepared as the model's training data was.
 
     Events of items the model does not know are dropped and counted; EventsError if that leaves nothing at all.
     """
     events = read_events(source, columns=columns, skip_bad_rows=skip_bad_rows)
+    histories = _prepared(model, events)
+    if model.card.preparation.min_value is None:
+        return Histories(histories, histories.matrix)
+    everything = Interactions.from_events(events, items=model.items)
+    below = len(everything.users) - len(histories.users)
+    return Histories(histories, _as_rows(everything, histories).matrix, below)
+
+
+def _prepared(model: FittedModel, events: Events) -> Interactions:
     histories = Interactions.from_events(events, items=model.items, preparation=model.card.preparation)
     if not histories.matrix.nnz:
         raise EventsError(
-            f"{source}: the model knows none of its items, such as {events.table['item_id'][0]}; "
+            f"{events.source}: the model knows none of its items, such as {events.table['item_id'][0]}; "
             f"its own are called {model.items.ids[0]}, …: are these the same catalogue?"
         )
     return histories
@@ -113,7 +138,7 @@ def read_histories(
 
 def recommend(
     model: FittedModel,
-    histories: Interactions,
+    read: Histories,
     n: int,
     out: Path,
     *,
@@ -123,20 +148,36 @@ def recommend(
 ) -> Written:
     """Write the top n of every user as a table of recommendations.
 
-    A user none of whose items the model knows gets none: they would not be about the user. They are counted.
+    Nobody is recommended what they have already, even where it counted for too little to be in the history. A user
+    none of whose items the model knows gets none: they would not be about the user. They are counted.
     """
-    asked = histories.rows(np.diff(histories.matrix.indptr) > 0)
-    with _naming_strangers(model, asked):
-        top = top_n(model.model.score, asked.matrix, n, keep_seen=keep_seen, listener=listener, task="recommend")
-    table = recommendations(top, asked.users, model.items, model.item_table)
+    histories = read.histories
+    filled = np.diff(histories.matrix.indptr) > 0
+    known = _known_to(model, histories)
+    asked = np.flatnonzero(filled & known)
+    users = histories.rows(asked)
+    top = top_n(
+        model.model.score,
+        users.matrix,
+        n,
+        seen=read.seen[asked],
+        keep_seen=keep_seen,
+        listener=listener,
+        task="recommend",
+    )
+    table = recommendations(top, users.users, model.items, model.item_table)
     write_table(out, table, about={"model": model.card.model, "digest": model.digest, "n": n}, overwrite=overwrite)
-    strangers = len(histories.users) - len(asked.users)
-    return Written(out, table.num_rows, _notes(model, histories) | {f"{_STRANGERS}: no recommendations": strangers})
+    told = {
+        f"{_STRANGERS}: no recommendations": int((~filled).sum()),
+        f"{_UNTRAINED}: no recommendations": int((filled & ~known).sum()),
+        f"{_BELOW}: no recommendations": read.below,
+    }
+    return Written(out, table.num_rows, _notes(model, histories) | _not_zero(told))
 
 
 def embed(
     model: FittedModel,
-    histories: Interactions,
+    read: Histories,
     kind: EmbeddingKind,
     out: Path,
     *,
@@ -144,14 +185,19 @@ def embed(
     listener: Listener = silence,
 ) -> Written:
     """Write a vector for every user as a table of embeddings."""
-    embedder = require_embedder(model)
-    with _naming_strangers(model, histories):
-        vectors = embed_users(embedder, histories.matrix, kind, listener=listener)
+    embedder, histories = require_embedder(model), read.histories
+    known = _known_to(model, histories)
+    untrained, histories = int((~known).sum()), replace(histories.rows(known), counts=histories.counts)
+    vectors = embed_users(embedder, histories.matrix, kind, listener=listener)
     table = embeddings(vectors, histories.users, "user_id")
     write_table(out, table, about=_about(model, kind, vectors.shape[1]), overwrite=overwrite)
     strangers = int((np.diff(histories.matrix.indptr) == 0).sum())
-    told = _notes(model, histories) | {f"{_STRANGERS}: all of them have the vector of an empty history": strangers}
-    return Written(out, table.num_rows, told)
+    told = {
+        f"{_STRANGERS}: all of them have the vector of an empty history": strangers,
+        f"{_UNTRAINED}: no vector": untrained,
+        f"{_BELOW}: no vector": read.below,
+    }
+    return Written(out, table.num_rows, _notes(model, histories) | _not_zero(told))
 
 
 def require_embedder(model: FittedModel) -> Embedder:
@@ -186,13 +232,13 @@ def evaluate_model(
     The metrics of the catalogue are taken over these histories, as the training data need not be here. Returns the
     evaluation, and what deserves a note.
     """
-    histories = read_histories(model, source, columns=columns, skip_bad_rows=skip_bad_rows)
+    histories = read_histories(model, source, columns=columns, skip_bad_rows=skip_bad_rows).histories
     told = _notes(model, histories)
     if held_out is None:
         fold = hold_out(histories, seed=seed, share=0.2)
         remedy = f"a fifth of a history can be held out from {SHORTEST_TO_HOLD_OUT} items on; --held-out names a log"
     else:
-        wanted = read_histories(model, held_out, columns=columns, skip_bad_rows=skip_bad_rows)
+        wanted = read_histories(model, held_out, columns=columns, skip_bad_rows=skip_bad_rows).histories
         seen = _as_rows(histories, wanted)
         fold = Fold(seen, unseen(wanted, seen))
         told |= {f"held-out {note}": count for note, count in _notes(model, wanted).items()}
@@ -201,9 +247,14 @@ def evaluate_model(
         remedy = "the held-out items must not be in EVENTS"
     if not fold.held_out.matrix.nnz:
         raise EventsError(f"{held_out or source}: no user has a held-out item that the model could find; {remedy}")
-    with _naming_strangers(model, fold.history):
-        top = top_n(model.model.score, fold.history.matrix, places_needed(metrics), listener=listener, task="rank")
+    if not _known_to(model, fold.history).all():
+        raise CannotFoldIn(
+            f"{model.card.model} cannot be evaluated on histories it was not trained on, as a part of one is; "
+            "recae compare trains it on the histories that are asked about"
+        )
+    top = top_n(model.model.score, fold.history.matrix, places_needed(metrics), listener=listener, task="rank")
     evaluation = evaluate(top, fold.history.matrix, fold.held_out.matrix, metrics, fold.history.matrix)
+    told["users asked about: where the model was trained on them too, these figures flatter it"] = evaluation.users
     told["users without a held-out item: not evaluated"] = evaluation.without_target
     told["users without a history that the model knows anything of: evaluated all the same"] = (
         evaluation.without_history
@@ -282,30 +333,32 @@ def _as_rows(histories: Interactions, like: Interactions) -> Interactions:
     return Interactions(matrix, like.users, histories.items, histories.item_table)
 
 
-@contextmanager
-def _naming_strangers(model: FittedModel, histories: Interactions) -> Iterator[None]:
-    """Name the user where a model that cannot fold in is asked about one it was not trained on."""
-    try:
-        yield
-    except CannotFoldIn:
-        for row, user in enumerate(histories.users.ids):
-            try:
-                model.model.score(histories.matrix[row])
-            except CannotFoldIn:
-                raise CannotFoldIn(
-                    f"{model.card.model} knows only the histories it was trained on, and that of user {user} is none "
-                    "of them; train it on this very log, or use a model that folds in, such as als or ease"
-                ) from None
-        raise
+def _known_to(model: FittedModel, histories: Interactions) -> NDArray[np.bool_]:
+    """Return for each history whether the model can score it; CannotFoldIn if it can score none."""
+    if not isinstance(model.model, Transductive):
+        return np.ones(len(histories.users), dtype=bool)
+    known = model.model.knows(histories.matrix)
+    if not known.any():
+        raise CannotFoldIn(
+            f"{model.card.model} knows only the histories it was trained on, and that of user {histories.users.ids[0]} "
+            "is none of them, nor is any other; train it on this very log, or use a model that folds in, such as als"
+        )
+    return known
 
 
 _STRANGERS = "users without an item the model knows"
+_BELOW = "users without an event that counts"
+_UNTRAINED = "users the model was not trained on, and cannot fold in"
 
 
 def _notes(model: FittedModel, histories: Interactions) -> dict[str, int]:
     """Return the notes on histories, with the model's own threshold in place of its name."""
     threshold = f"the model's min_value of {model.card.preparation.min_value}"
     return {note.replace("min_value", threshold): count for note, count in notes(histories.counts).items()}
+
+
+def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:
+    return {note: count for note, count in counts.items() if count}
 
 
 def _about(model: FittedModel, kind: EmbeddingKind, dimension: int) -> dict[str, object]:

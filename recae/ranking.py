@@ -24,6 +24,9 @@ FOREIGN_ITEM = -2
 ROWS_PER_CALL = 128
 """How many histories a model scores in one call, always: see `top_n`. A CPU's matrix product gains nothing above it."""
 
+FEWEST_ROWS = 32
+"""Below so many a call costs more than its rows: a catalogue of a million items goes beyond MEMORY rather than this."""
+
 MEMORY = 64 * 2**20
 """How many bytes the scores of one block of users, and the work on them, may take; more leaves a CPU's caches."""
 
@@ -52,6 +55,7 @@ def top_n(
     histories: csr_matrix,
     n: int,
     *,
+    seen: csr_matrix | None = None,
     keep_seen: bool = False,
     eligible: NDArray[np.bool_] | None = None,
     block: int | None = None,
@@ -61,15 +65,15 @@ def top_n(
     """Rank the catalogue for every history and keep the first n: score descending, then column ascending, always.
 
     `score` maps histories (rows, items) to scores (rows, items) on any device; -inf says "not eligible". Items of
-    the user's own history are left out unless `keep_seen`, items outside the mask `eligible` (items,) always. A user
-    gets exactly min(n, eligible) distinct items; the ranking has min(n, items) places. `block` is how many users are
-    ranked at once (default: what fits MEMORY).
+    the user's own history, or of `seen` (users, items) where that is more, are left out unless `keep_seen`, items
+    outside the mask `eligible` (items,) always. A user gets exactly min(n, eligible) distinct items; the ranking has
+    min(n, items) places. `block` is how many users are ranked at once (default: what fits MEMORY).
 
     A matrix product may give a row other last bits when it has other rows for company, so `score` is always called
-    with the same number of rows, whatever the block: ROWS_PER_CALL, fewer only where the catalogue is so large that
-    these would not fit MEMORY. A call that is short of rows is filled by repeating them. (Measured with MKL, float32:
-    among calls of 1 to 1,100 rows, a row's bits differ where it is one of the last one to three of a call whose
-    length is no multiple of 4. On a GPU the length may choose another kernel altogether.)
+    with the same number of rows, whatever the block: ROWS_PER_CALL, fewer (down to FEWEST_ROWS) where the catalogue is
+    so large that these would not fit MEMORY. A call that is short of rows is filled by repeating them. (Measured with
+    MKL, float32: among calls of 1 to 1,100 rows, a row's bits differ where it is one of the last one to three of a
+    call whose length is no multiple of 4. On a GPU the length may choose another kernel altogether.)
 
     Raises InputError if n is below 1, Diverged if a score is NaN or +inf.
     """
@@ -78,6 +82,8 @@ def top_n(
     users, items = histories.shape
     if eligible is not None and eligible.shape != (items,):
         raise ValueError(f"a mask of shape {eligible.shape} for {items} items")
+    if seen is not None and seen.shape != histories.shape:
+        raise ValueError(f"seen items of shape {seen.shape} for histories of shape {histories.shape}")
     if block is not None and block < 1:
         raise ValueError(f"a block of {block} users")
     per_call = _rows_per_call(items)
@@ -91,7 +97,7 @@ def top_n(
         scores = _scores(score, rows, per_call)
         _refuse_not_finite(scores, start)
         if not keep_seen:
-            _mask_seen(scores, rows)
+            _mask_seen(scores, rows if seen is None else seen[start : start + block])
         if eligible is not None:
             scores.masked_fill_(torch.as_tensor(~eligible, device=scores.device), -torch.inf)
         best, columns = best_columns(scores, k)
@@ -169,7 +175,7 @@ def _rows_in_memory(items: int) -> int:
 
 def _rows_per_call(items: int) -> int:
     """Return how many rows each call of `score` gets: a fact of the catalogue, not of the block or the users."""
-    return max(1, min(ROWS_PER_CALL, _rows_in_memory(items)))
+    return max(FEWEST_ROWS, min(ROWS_PER_CALL, _rows_in_memory(items)))
 
 
 def _scores(score: Callable[[csr_matrix], Tensor], rows: csr_matrix, per_call: int) -> Tensor:

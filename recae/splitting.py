@@ -110,6 +110,29 @@ def strong_generalisation(
     )
 
 
+def hold_out_users(
+    interactions: Interactions, *, held_out_users: int, seed: int = 98765, held_out_share: float = 0.2
+) -> tuple[Interactions, Fold]:
+    """Keep one lot of users from training, with a share of their items held out: `strong_generalisation`, but no test.
+
+    Returns what remains to train on, and the fold, over the items of training.
+    """
+    _require_enough(interactions)
+    users = len(interactions.users)
+    if users < held_out_users + 2:
+        raise SplitError(f"{held_out_users} held-out users leave {users - held_out_users} to train on; it takes two")
+    order = np.random.RandomState(seed).permutation(users)
+    trained, kept = (np.sort(part) for part in np.split(order, [-held_out_users]))
+    train = interactions.rows(trained)
+    known = _touched(train)
+    fold = hold_out(interactions.rows(kept).columns(known), seed=seed, share=held_out_share)
+    if not fold.held_out.matrix.nnz:
+        raise SplitError(
+            f"none of {held_out_users} held-out users has the {SHORTEST_TO_HOLD_OUT} items it takes; hold out more"
+        )
+    return train.columns(known), fold
+
+
 def global_time(interactions: Interactions, *, validation_share: float = 0.1, test_share: float = 0.1) -> Split:
     """Train on what came before a moment, choose on what came after it, report on what came later still.
 
@@ -322,7 +345,7 @@ def _aligned(part: Interactions, users: IdMap, like: Interactions) -> Interactio
     shape = (len(users), len(like.items))
     starts = np.searchsorted(row[order], np.arange(shape[0] + 1))
     return Interactions(
-        matrix=csr_matrix((matrix.data[order], column[order].astype(np.int32), starts.astype(np.int32)), shape=shape),
+        matrix=csr_matrix((matrix.data[order], column[order].astype(np.int32), starts), shape=shape),
         users=users,
         items=like.items,
         item_table=like.item_table,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recae.errors import CannotEmbed, CannotFoldIn, ModelError
 from recae.models import MODELS, build
-from recae.models.base import Embedder, FitOptions, Recommender, hyper_parameters_of
+from recae.models.base import Embedder, FitOptions, Recommender, Transductive, hyper_parameters_of
 
 SMALL: Mapping[str, dict[str, Any]] = {
     "item-knn": {"neighbours": 6},
@@ -254,6 +254,9 @@ def test_a_model_that_cannot_fold_in_says_whom(name: str, fitted: Mapping[str, R
     new[0, known[3].indices[0]] = 0
     with pytest.raises(CannotFoldIn, match=r"row 2 of these 4.*als"):
         fitted[name].score(vstack([known[:2], new, known[5]], format="csr"))
+    model = fitted[name]
+    assert isinstance(model, Transductive)
+    assert model.knows(vstack([known[:2], new, known[5]], format="csr")).tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize("device", DEVICES)

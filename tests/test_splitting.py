@@ -18,7 +18,7 @@ from recae.errors import SplitError
 from recae.events import read_events, read_given_split
 from recae.ids import IdMap
 from recae.interactions import Interactions, Preparation
-from recae.splitting import Fold, Split, global_time, leave_last_out, strong_generalisation
+from recae.splitting import Fold, Split, global_time, hold_out_users, leave_last_out, strong_generalisation
 
 Event = tuple[object, object]
 
@@ -417,3 +417,16 @@ def test_users_too_short_to_leave_out_are_trained_on_and_counted() -> None:
     split = leave_last_out(interactions(log))
     assert {8, 9} <= set(split.train.users.ids)
     assert split.counts["users of fewer than 3 items, trained on but not tested"] == 2
+
+
+def test_users_kept_from_training_are_none_of_those_trained_on():
+    log = interactions(random_log(users=40, items=30, share=0.5, ticks=5, spelling="int", seed=1))
+    train, fold = hold_out_users(log, held_out_users=10)
+    kept, trained = set(fold.history.users.ids), set(train.users.ids)
+    assert (len(kept), len(trained)) == (10, 30)
+    assert not kept & trained
+    assert fold.history.items.ids.equals(train.items.ids)
+    assert fold.held_out.matrix.nnz > 0
+    assert (fold.history.matrix.multiply(fold.held_out.matrix)).nnz == 0
+    with pytest.raises(SplitError, match="39 held-out users leave 1 to train on"):
+        hold_out_users(log, held_out_users=39)

@@ -183,7 +183,7 @@ def _epoch(training: _Training, model: Trainable, objective: Objective, data: Hi
 
 
 def _precision(device: str) -> AbstractContextManager[object]:
-    """Take matrix products in bfloat16 on CUDA; all else, weights and their updates too, is float32 everywhere."""
+    """Take matrix products, and return them, in bfloat16 on CUDA; weights and updates are float32 everywhere."""
     return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
 
 

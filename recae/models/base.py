@@ -21,7 +21,9 @@ from typing import (
     runtime_checkable,
 )
 
+import numpy as np
 import pydantic
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, Strict
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -91,6 +93,14 @@ class Embedder(Recommender, Protocol):
         `embed_users(histories, "retrieval") @ embed_items().T` is `score(histories)`: an item's bias is its last
         coordinate, against a constant 1 in the user's vector, so a nearest-neighbour index needs nothing else.
         """
+
+
+@runtime_checkable
+class Transductive(Recommender, Protocol):
+    """A recommender that can only score histories it was trained on: its `folds_in` is False."""
+
+    def knows(self, histories: csr_matrix) -> NDArray[np.bool_]:
+        """Return for each history whether it can be scored."""
 
 
 ModelType = TypeVar("ModelType")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from implicit.recommender_base import ModelFitError
+from numpy.typing import NDArray
 from pydantic import PositiveInt
 from scipy.sparse import csr_matrix, vstack
 from threadpoolctl import threadpool_limits
@@ -25,6 +26,9 @@ from recae.models.base import (
 )
 from recae.models.histories import digests, presence, require_interactions
 from recae.progress import Step, TrainingSummary
+
+UNKNOWN = -1
+"""The row of a history that was not trained on."""
 
 
 @hyper_parameters
@@ -95,14 +99,21 @@ class BPR:
         """Return users × factors for latent; for retrieval a last coordinate of one meets the item's bias."""
         require_kind(kind, self.name)
         require_width(histories, len(self.item_factors_), self.name)
-        rows = [self.rows_.get(digest, -1) for digest in digests(histories)]
-        if -1 in rows:
+        rows = self._rows(histories)
+        if UNKNOWN in rows:
             raise CannotFoldIn(
-                f"bpr was not trained on the history in row {rows.index(-1)} of these {len(rows)}, and cannot fold in "
-                "a new one; train it on these histories too, or use als, item-knn or ease"
+                f"bpr was not trained on the history in row {rows.index(UNKNOWN)} of these {len(rows)}, and cannot "
+                "fold in a new one; train it on these histories too, or use als, item-knn or ease"
             )
         vectors = self.user_factors_[torch.tensor(rows, dtype=torch.int64, device=self.user_factors_.device)]
         return vectors if kind == "retrieval" else vectors[:, :-1]
+
+    def knows(self, histories: csr_matrix) -> NDArray[np.bool_]:
+        """Return for each history whether it is one of those it was trained on, or empty."""
+        return np.array([row != UNKNOWN for row in self._rows(histories)], dtype=bool)
+
+    def _rows(self, histories: csr_matrix) -> list[int]:
+        return [self.rows_.get(digest, UNKNOWN) for digest in digests(histories)]
 
     def embed_items(self) -> Tensor:
         """Return items × (factors + 1): the factors, then the bias."""

@@ -85,9 +85,11 @@ def gram(seen: csr_matrix) -> Tensor:
 
 
 def _require_memory(items: int, device: str) -> None:
-    needed, available = BYTES_PER_ENTRY[torch.device(device).type] * items**2, available_memory(device)
-    if available is not None and needed > available:
-        raise ModelError(
-            f"ease needs {needed / 1e9:,.1f} GB on {device} for the weights between {items:,} items, "
-            f"and {available / 1e9:,.1f} GB are available; use als, item-knn or mult-vae, or fewer items"
-        )
+    # The Gram matrix is made on the processor, wherever it is inverted.
+    for place, needed in {"cpu": 8 * items**2, device: BYTES_PER_ENTRY[torch.device(device).type] * items**2}.items():
+        available = available_memory(place)
+        if available is not None and needed > available:
+            raise ModelError(
+                f"ease needs {needed / 1e9:,.1f} GB on {place} for the weights between {items:,} items, "
+                f"and {available / 1e9:,.1f} GB are available; use als, item-knn or mult-vae, or fewer items"
+            )
