@@ -12,7 +12,7 @@ import errno
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,11 +30,11 @@ from torch import Tensor
 
 from recae import __version__
 from recae.device import resolve_device
-from recae.errors import ArtifactError, ModelError
+from recae.errors import ArtifactError, InputError, ModelError
 from recae.files import sha256, whole_directory
 from recae.interactions import UNKNOWN, IdMap, Interactions, Preparation
 from recae.models import build
-from recae.models.base import Recommender, hyper_parameters_of
+from recae.models.base import Embedder, Recommender, hyper_parameters_of
 
 FORMAT = 1
 """The format this recae writes and reads; a change that an older recae would misread raises it."""
@@ -89,7 +89,15 @@ class FittedModel:
     digest: str
 
     def histories(self, item_ids: Sequence[Sequence[int | str]]) -> csr_matrix:
-        """Return histories, users × items, of lists of item ids, one a user; ids the model does not know drop out."""
+        """Return histories, users × items, of lists of item ids, one a user; ids the model does not know drop out.
+
+        Raises InputError for what is no list of lists, such as a single user's list.
+        """
+        for user, ids in enumerate(item_ids):
+            if isinstance(ids, str | bytes) or not isinstance(ids, Collection):
+                raise InputError(
+                    f"history {user} is {str(ids)[:60]!r} and no list of item ids; give a list of lists, one a user"
+                )
         users = np.repeat(np.arange(len(item_ids)), [len(ids) for ids in item_ids])
         columns = self.items.to_index(list(chain.from_iterable(item_ids)))
         known = columns != UNKNOWN
@@ -100,7 +108,7 @@ class FittedModel:
 
 
 def save_model(
-    path: Path,
+    path: str | Path,
     model: Recommender,
     interactions: Interactions,
     *,
@@ -115,7 +123,7 @@ def save_model(
     columns named item_id and count give way to ours. Raises OutputError if the directory exists or the disk is full.
     """
     _require_own_items(model, interactions)
-    with whole_directory(path, overwrite=overwrite) as draft:
+    with whole_directory(Path(path), overwrite=overwrite) as draft:
         _write_weights(draft / WEIGHTS, model.state())
         pq.write_table(_items_of(interactions), draft / ITEMS, compression="zstd")
         users, items = interactions.matrix.shape
@@ -138,33 +146,63 @@ def save_model(
         (draft / CARD).write_text(text + "\n", encoding="utf-8")
 
 
-def load_model(path: Path, device: str = "cpu") -> FittedModel:
+def load_model(path: str | Path, device: str = "cpu") -> FittedModel:
     """Read a model directory, check every file, and put the model on a device ("auto" and "cuda" too).
 
-    Raises ArtifactError for a directory that is missing, none of ours, damaged, or from a newer recae.
+    Raises ArtifactError for a directory that is missing, none of ours, damaged, or from a newer recae, and for one
+    whose parts do not fit together.
     """
-    device = resolve_device(device)
+    path, device = Path(path), resolve_device(device)
     raw = _read_card_file(path)
     card = _card_of(path, raw)
     for name, expected in card.files.items():
         _require_checksum(path / name, expected)
-    table = pq.read_table(path / ITEMS).to_pandas()
+    items, table = _read_items(path / ITEMS)
     if len(table) != card.data.items:
         raise ArtifactError(f"{path / ITEMS} has {len(table)} items and the model {card.data.items}; {_COPY_OR_TRAIN}")
-    state = load_file(path / WEIGHTS, device=device)
+    try:
+        state = load_file(path / WEIGHTS, device=device)
+    except (SafetensorError, KeyError) as error:
+        raise ArtifactError(f"{path / WEIGHTS} holds no weights ({_line(error)}); {_COPY_OR_TRAIN}") from error
     try:
         model = build(card.model, **card.hyper_parameters).restore(state)
-    except (ModelError, KeyError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        _require_width(model, len(items))
+    except (ModelError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(
-            f"{path}: written by recae {card.recae}, it does not fit this recae {__version__} ({reason}); "
+            f"{path}: written by recae {card.recae}, it does not fit this recae {__version__} ({_line(error)}); "
             "use that version, or train again"
         ) from error
-    items = IdMap(pd.Index(table.pop("item_id")))
     return FittedModel(model, items, table, card, hashlib.sha256(raw).hexdigest())
 
 
 _COPY_OR_TRAIN = "copy the whole directory again, or train again"
+
+
+def _read_items(file: Path) -> tuple[IdMap, pd.DataFrame]:
+    try:
+        table = pq.read_table(file).to_pandas()
+        ids = pd.Index(table.pop("item_id"))
+        if ids.hasnans or not ids.is_unique:
+            raise ValueError("an item_id is null, or there twice")
+        table["count"]
+        return IdMap(ids), table
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{file} is no table of items ({_line(error)}); {_COPY_OR_TRAIN}") from error
+
+
+def _require_width(model: Recommender, items: int) -> None:
+    # A model that cannot fold in has no scores for an empty history.
+    if model.folds_in:
+        width = model.score(csr_matrix(np.zeros((1, items), dtype=np.float32))).shape[1]
+    else:
+        width = len(model.embed_items()) if isinstance(model, Embedder) else items
+    if width != items:
+        raise ValueError(f"the weights are of {width} items, not of {items}")
+
+
+def _line(error: Exception) -> str:
+    reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+    return reason if len(reason) <= 200 else reason[:200] + "…"
 
 
 def _read_card_file(path: Path) -> bytes:
@@ -200,7 +238,7 @@ def _card_of(path: Path, raw: bytes) -> ModelCard:
     expected = content.pop("checksum", None)
     try:
         card = ModelCard.model_validate_json(json.dumps(content))
-        intact = expected == _checksum(content) and set(card.files) == {WEIGHTS, ITEMS}
+        intact = expected == _checksum(content) and card.format == FORMAT and set(card.files) == {WEIGHTS, ITEMS}
     except ValueError:  # pydantic's is one, and json's, for a number that became infinite
         intact = False
     if not intact:

@@ -4,7 +4,10 @@ Exit codes: 0 done; 2 the user's input or usage is wrong (one line on stderr); 1
 torch, mlflow and pandas are imported inside the commands that need them: `recae --help` answers at once.
 """
 
+import errno
+import io
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from recae.errors import InputError, Interrupted, RecaeError
+from recae.errors import InputError, Interrupted, OutputError, RecaeError
 
 if TYPE_CHECKING:
     from recae.jobs import Written
@@ -65,6 +68,9 @@ STOPPED = 130
 
 def main() -> None:
     """Run the command line; an error of the user's becomes one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ± gets a question mark, not a traceback
     try:
         code = app(prog_name="recae", standalone_mode=False)
     except typer.TyperException as error:
@@ -75,6 +81,12 @@ def main() -> None:
         _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped", 1)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _fail(f"{str(error.filename)[:60]}…: this name is too long for a file; choose a shorter one", 2)
+        if error.errno == errno.ENOSPC:
+            _fail("no space left where the output goes", 1)
+        raise
     if code == STOPPED:
         _fail("stopped", 1)
     sys.exit(code)
@@ -118,7 +130,8 @@ def compare(
     columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
     overrides: dict[str, Any] = {f"data.columns.{name}": column for name, column in columns.items() if column}
     if data is not None:
-        overrides |= {"data.path": str(data), "data.items": None}
+        # Another log is another experiment: reports and runs do not go by the name of the recipe's own.
+        overrides |= {"data.path": str(data), "data.items": None, "name": _name_of(data)}
     if items is not None:
         overrides["data.items"] = str(items)
     rules = {"min_value": min_value, "min_items": min_items, "skip_bad_rows": skip_bad_rows or None}
@@ -226,7 +239,10 @@ def evaluate(
     ] = None,
     recommendations: Annotated[
         Path | None,
-        typer.Option("--recommendations", help="Evaluate this table of user, item, and rank or score instead."),
+        typer.Option(
+            "--recommendations",
+            help="Evaluate this table instead: user, item, and rank or score.",
+        ),
     ] = None,
     metrics: Metrics = DEFAULT_METRICS,
     user_col: UserCol = None,
@@ -447,12 +463,25 @@ def _resumable(out: Path, kept: Path) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as error:
-        words = [word for word in sys.argv[1:] if word != "--resume"]
-        if not any(word.split("=")[0] == "--out" for word in words):
-            words += ["--out", str(out)]
-        words += ["--resume"] if kept.exists() else []
-        how = "to go on" if kept.exists() else "to start again"
-        raise Interrupted(f"{str(error) or 'stopped'}; {how}: recae {shlex.join(words)}") from None
+        raise Interrupted(f"{str(error) or 'stopped'}; {_how_to_go_on(out, kept)}") from None
+    except OutputError as error:
+        if "no space left" in str(error) and kept.exists():
+            raise OutputError(f"{error}; {_how_to_go_on(out, kept)}") from None
+        raise
+
+
+def _how_to_go_on(out: Path, kept: Path) -> str:
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    if not any(word.split("=")[0] == "--out" for word in words):
+        words += ["--out", str(out)]
+    words += ["--resume"] if kept.exists() else []
+    how = "to go on" if kept.exists() else "to start again"
+    return f"{how}: recae {shlex.join(words)}"
+
+
+def _name_of(log: Path) -> str:
+    """Return a log's file name as the name of an experiment: letters, digits, dots, dashes."""
+    return re.sub(r"[^\w.-]+", "-", log.name.split(".")[0]).strip("-.") or "log"
 
 
 def _print_written(written: "Written", quiet: bool, as_json: bool) -> None:

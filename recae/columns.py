@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recae.errors import EventsError, nearest
@@ -31,6 +31,10 @@ SPELLINGS = {
 """The usual names of each column, the likeliest first; case and anything but letters and digits do not matter."""
 
 OPTIONS = {USER: "--user-col", ITEM: "--item-col", VALUE: "--value-col", TIME: "--time-col"}
+ARGUMENTS = {
+    role: f"columns=Columns({name}=...)" for role, name in zip(OPTIONS, ("user", "item", "value", "time"), strict=True)
+}
+"""How messages tell to name a column: of a file on the command line, of a DataFrame in Python."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Columns:
     value: str | None = None
     time: str | None = None
 
-    def choose(self, file: str, header: Sequence[str]) -> dict[str, str]:
+    def choose(self, file: str, header: Sequence[str], ways: Mapping[str, str] = OPTIONS) -> dict[str, str]:
         """Return the name of each role's column in a table with this header: always two ids, a value or time if any.
 
         Raises EventsError where an id's column or one that was asked for is missing, or a choice is not unique.
@@ -51,40 +55,42 @@ class Columns:
         for role, asked in zip(OPTIONS, (self.user, self.item, self.value, self.time), strict=True):
             if asked == "" and role in (VALUE, TIME):
                 continue
-            name = _usual(file, header, role) if asked is None else _named(file, header, role, asked)
+            way = ways[role]
+            name = _usual(file, header, role, way) if asked is None else _named(file, header, asked, way)
             if name is None and role in (USER, ITEM):
                 kind = "user" if role == USER else "item"
-                raise EventsError(f"{file}: no {kind} column among {_listed(header)}; name it with {OPTIONS[role]}")
+                raise EventsError(f"{file}: no {kind} column among {_listed(header)}; name it with {way}")
             if name is not None:
                 chosen[role] = name
         for name, times in Counter(chosen.values()).items():
             if times > 1 or header.count(name) > 1:
-                options = " and ".join(OPTIONS[role] for role in chosen if chosen[role] == name)
+                options = " and ".join(ways[role] for role in chosen if chosen[role] == name)
                 raise EventsError(f"{file}: column '{name}' is not one column for one thing; look at {options}")
         return chosen
 
 
 def choose_item(file: str, header: Sequence[str], asked: str | None = None) -> str:
     """Return the name of the id column of an item table."""
-    name = _usual(file, header, ITEM) if asked is None else _named(file, header, ITEM, asked)
+    way = OPTIONS[ITEM]
+    name = _usual(file, header, ITEM, way) if asked is None else _named(file, header, asked, way)
     if name is None or header.count(name) > 1:
         raise EventsError(f"{file}: not one item id column among {_listed(header)}; call it item_id")
     return name
 
 
-def _named(file: str, header: Sequence[str], role: str, asked: str) -> str:
+def _named(file: str, header: Sequence[str], asked: str, way: str) -> str:
     if asked not in header:
         hint = nearest(asked, header) if len(header) <= 12 else ""
-        raise EventsError(f"{file}: no column '{asked}' among {_listed(header)}{hint} ({OPTIONS[role]})")
+        raise EventsError(f"{file}: no column '{asked}' among {_listed(header)}{hint} ({way})")
     return asked
 
 
-def _usual(file: str, header: Sequence[str], role: str) -> str | None:
+def _usual(file: str, header: Sequence[str], role: str, way: str) -> str | None:
     plain = {name: re.sub(r"[^a-z0-9]", "", name.lower()) for name in header}
     for spelling in SPELLINGS[role]:
         found = [name for name in plain if plain[name] == spelling]
         if len(found) > 1:
-            raise EventsError(f"{file}: columns {_listed(found)} could both be meant; choose with {OPTIONS[role]}")
+            raise EventsError(f"{file}: columns {_listed(found)} could both be meant; choose with {way}")
         if found:
             return found[0]
     return None

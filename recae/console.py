@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -21,8 +22,9 @@ NARROWEST = 100
 NO_ROOM = ("seconds", "kl_weight")
 """Figures of a step that a bar does without, to fit 80 columns; the report and MLflow have them."""
 
-EARLIEST, LATEST = 1e8, 1e10
-"""Seconds since 1970 that pass for a date: 1973 to 2286. The same number of milliseconds is another."""
+UNITS = ((1, 1e8, 1e10), (1_000, 1e11, 1e13), (1_000_000, 1e13, 2.534023008e17), (1_000_000_000, 2.534023008e17, 1e19))
+"""Parts of a second, and how many since (or before) 1970 pass for a date: 1973 to 2286; but April 1970 to 9999 for
+microseconds, as which dates are kept. No two ranges meet: nanoseconds before 1978 are taken for microseconds."""
 
 
 def say(text: str) -> None:
@@ -163,10 +165,13 @@ def figure(row: "pd.Series[float]") -> str:
 
 
 def moment(time: float) -> str:
-    """Return a time of a log as a date, if it is likely to count seconds, or parts of them, since 1970."""
-    for unit, seconds in (("s", 1), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
-        if EARLIEST <= time * seconds < LATEST:
-            return f"{pd.Timestamp(time, unit=unit):%Y-%m-%d %H:%M} ({time})"
+    """Return a time of a log as a date, if it is likely to count seconds, or parts of them, since or before 1970."""
+    for parts, least, beyond in UNITS:
+        if least <= abs(time) < beyond:
+            # There is no year before 1.
+            with suppress(OverflowError):
+                date = datetime(1970, 1, 1) + timedelta(microseconds=int(time) * 1_000_000 // parts)
+                return f"{date.isoformat(' ', 'minutes')} ({time})"
     return f"{time}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from recae.columns import ITEM, TIME, USER, VALUE, Columns
+from recae.columns import ARGUMENTS, ITEM, TIME, USER, VALUE, Columns
 from recae.errors import EventsError
 from recae.layouts import WHOLE, Log, log_in, log_of, read_item_table, with_item_ids
 from recae.rows import BAD_ROWS, alike, arrow_column, check
@@ -115,9 +115,19 @@ def _log(source: str | Path | pd.DataFrame, columns: Columns) -> Log:
 
 
 def _existing(source: str | Path) -> Path:
-    path = Path(source).expanduser()
-    if not path.exists():
+    try:
+        path = Path(source).expanduser()
+        exists = path.exists()
+    except (RuntimeError, OSError) as error:
+        # Nobody's home, a name too long, a folder that may not be entered.
+        raise EventsError(
+            f"{source}: {getattr(error, 'strerror', None) or str(error).rstrip('.')}; check the path"
+        ) from error
+    if not exists:
         raise EventsError(f"{path}: no such file or folder; check the path")
+    if not (path.is_file() or path.is_dir()):
+        # A pipe would wait for ever, or give its rows to whoever looks at the header.
+        raise EventsError(f"{path}: neither a regular file nor a folder; write its rows to a file first")
     return path
 
 
@@ -128,7 +138,7 @@ def _name(source: str | Path | pd.DataFrame) -> str:
 def _part_of(frame: pd.DataFrame, columns: Columns) -> Part:
     name = _name(frame)
     header = [str(column) for column in frame.columns]
-    labels = columns.choose(name, header)
+    labels = columns.choose(name, header, ARGUMENTS)
     table = {
         role: arrow_column(frame.iloc[:, header.index(label)], f"{name}: column '{label}'", ids=role in (USER, ITEM))
         for role, label in labels.items()

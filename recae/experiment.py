@@ -34,7 +34,7 @@ from recae.artifact import ModelCard, load_model, save_model
 from recae.comparison import compare
 from recae.device import resolve_device
 from recae.embedding import embed_users
-from recae.errors import EventsError, OutputError, SplitError
+from recae.errors import EventsError, ModelError, OutputError, SplitError
 from recae.evaluation import Evaluation, evaluate, places_needed, summarise
 from recae.events import Events, read_events, read_given_split, read_items
 from recae.files import move_directory, refuse_existing, whole_file
@@ -48,6 +48,9 @@ from recae.report import ReportInput, write_report
 from recae.splitting import Split, given, global_time, leave_last_out, strong_generalisation
 from recae.tables import recommendations, write_table
 from recae.tracking import Run, Tracker
+
+LONGEST_NAME = 200
+"""In bytes: file systems take 255, and what is written beside an output adds its own endings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +119,15 @@ def run(
 
 def workspace_of(out: Path) -> Path:
     """Return where an experiment's work lies until all of it is there."""
-    return out.with_name(f"{out.name}.partial")
+    return out.parent / f"{out.name}.partial"
 
 
 def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
     """Raise OutputError unless a directory can be put at `out`; only one that holds `mark`, our own, is replaced."""
     if out.name in ("", ".."):
         raise OutputError(f"{out}: give the output a name of its own, such as {out / 'result'}")
+    if len(out.name.encode()) > LONGEST_NAME:
+        raise OutputError(f"{out.name[:40]}…: this name is too long for a directory; choose a shorter one")
     refuse_existing(out, overwrite=overwrite)
     if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise OutputError(f"{out} was not written by this command ({mark} is not in it): choose another place")
@@ -186,7 +191,17 @@ def fit_into(
 ) -> None:
     """Fit a model and save it as a model directory, with what its training took and showed."""
     started = time.perf_counter()
-    model.fit(interactions.matrix, options)
+    try:
+        model.fit(interactions.matrix, options)
+    except (MemoryError, RuntimeError) as error:
+        # torch has no error of its own for a processor's memory, numpy and CUDA have.
+        if isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error):
+            users, items = interactions.matrix.shape
+            raise ModelError(
+                f"{model!r} does not fit the memory of {options.device} with {users:,} users and {items:,} items; "
+                "choose smaller settings"
+            ) from error
+        raise
     training: dict[str, Any] = {"seconds": round(time.perf_counter() - started, 3), "device": options.device}
     summary = getattr(model, "training_", None)
     if summary is not None:
@@ -253,14 +268,19 @@ def _open_workspace(recipe: Recipe, split: Split, out: Path, *, resume: bool, ov
         for leftover in workspace.rglob(".*.partial"):
             shutil.rmtree(leftover)
         return workspace
-    if workspace.exists() and not overwrite:
+    begun = workspace.exists() and any(workspace.iterdir())
+    if begun and not overwrite:
         raise OutputError(
             f"{workspace} holds an interrupted run; pass --resume to go on, or --overwrite to start again"
         )
     shutil.rmtree(workspace, ignore_errors=True)
-    for mark, content in marks.items():
-        with whole_file(workspace / mark) as draft:
-            draft.write_text(content, encoding="utf-8")
+    try:
+        for mark, content in marks.items():
+            with whole_file(workspace / mark) as draft:
+                draft.write_text(content, encoding="utf-8")
+    except OutputError:
+        shutil.rmtree(workspace, ignore_errors=True)
+        raise
     return workspace
 
 

@@ -41,7 +41,7 @@ class Written:
 
 def checkpoint_of(out: Path) -> Path:
     """Return where the checkpoint of a training lies until its model directory is there."""
-    return out.with_name(f"{out.name}.checkpoint")
+    return out.parent / f"{out.name}.checkpoint"
 
 
 def train(
@@ -299,13 +299,15 @@ def evaluate_recommendations(
 
 def _read_ranked(source: str | Path, columns: Columns, skip_bad_rows: bool) -> pd.DataFrame:
     """Read a recommendation file as user_id, item_id and rank; where it has no ranks, its scores give them."""
+    names = column_names(file_at(_table(source)))
     place = columns.value
     if place is None:
-        names = column_names(file_at(_table(source)))
         place = next((name for name in ("rank", "score") if name in names), None)
     if place is None:
         raise EventsError(f"{source}: no column 'rank' or 'score'; name the one of the scores with --value-col")
-    wanted = Columns(user=columns.user, item=columns.item, value=place, time="")
+    # A log's own column names need not be those of the recommendations made from it.
+    user, item = (name if name in names else None for name in (columns.user, columns.item))
+    wanted = Columns(user=user, item=item, value=place, time="")
     table: pd.DataFrame = read_events(source, columns=wanted, skip_bad_rows=skip_bad_rows).table.to_pandas()
     value = table["value"]
     if place != "rank":

@@ -33,6 +33,7 @@ from recae.sources import (
     read_log,
     read_text_log,
     read_typed,
+    refuse_nul,
 )
 
 WHOLE = "whole"
@@ -164,10 +165,12 @@ def _tabs(*names: str) -> Callable[[File], Part]:
 
 def _user_then_items(file: File) -> Part:
     """Read the lines of LightGCN: a user, then every item of theirs, between blanks."""
+    data = file.read()
     try:
-        text = file.read().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise EventsError(f"{file.name}: not UTF-8 text; lines of 'user item item …' are wanted") from error
+    refuse_nul(file.name, data)
     words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pa.array(text.split("\n"))))
     line = pc.list_parent_indices(words).to_numpy()
     starts = words.offsets.to_numpy()[:-1]

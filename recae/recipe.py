@@ -5,7 +5,7 @@ that names the nearest known one, and the resolved recipe can be printed as YAML
 """
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -179,6 +179,8 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     """Read a recipe and apply overrides such as {"models.ease.l2": 300}.
 
     The paths of its data become absolute: those in the file start from its folder, those in overrides from this one.
+    An override that sets `split.kind` to another kind than the file's drops the file's other split keys, as they are
+    not the new kind's; the other overrides of the split apply to the new kind.
     """
     try:
         raw = read_yaml(path.read_text(encoding="utf-8"))
@@ -188,14 +190,18 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
         raise RecipeError(f"{path} is a directory; give a recipe in it, a .yaml file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    overrides = overrides or {}
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
     if isinstance(raw.get("data"), dict):
-        raw["data"] = _with_absolute_paths(raw["data"], path.parent)
-    for key, value in (overrides or {}).items():
+        raw["data"] = _with_absolute_paths(raw["data"], path.parent, str(path))
+    own_kind = raw["split"].get("kind") if isinstance(raw.get("split"), dict) else None
+    if own_kind not in (None, overrides.get("split.kind", own_kind)):
+        raw["split"] = {}
+    for key, value in overrides.items():
         _apply(raw, key, value, str(path))
     if isinstance(raw.get("data"), dict):
-        raw["data"] = _with_absolute_paths(raw["data"], Path())
+        raw["data"] = _with_absolute_paths(raw["data"], Path(), str(path))
     return checked(Recipe, raw, str(path))
 
 
@@ -218,26 +224,48 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
             raise RecipeError(f"--set {setting}: write it as key=value, for example models.ease.l2=300")
         try:
             read[key] = read_yaml(value)
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {setting}: the value cannot be read as YAML") from None
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or " ".join(str(error).split())
+            raise RecipeError(f"--set {_short(setting)}: the value cannot be read as YAML ({problem})") from None
     return read
 
 
 def read_yaml(text: str) -> Any:
-    """Read YAML as people write it: 1e-3 is a number, and a key that is there twice is an error (yaml.YAMLError)."""
-    return yaml.load(text, _Loader)
+    """Read YAML as people write it: 1e-3 is a number, and a key that is there twice is an error.
+
+    Raises yaml.YAMLError, and nothing else, for what cannot be read.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would take 1e-3 for text and keep the last of two equal keys."""
+    """PyYAML's safe loader, which would take 1e-3 for text, keep the last of equal keys, and raise what it likes."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Return a mapping whose keys are distinct."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return a mapping whose own keys are distinct; those that << merges in later may be set again."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        names = [key.value if key.value in ("<<", "=") else self.construct_object(key) for key in keys]
+        twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise yaml.MarkedYAMLError(problem=f"'{twice}' is there twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return a value; one that is not what its tag says, or an integer no float can hold, is a YAML error."""
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                float(value)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(
+                problem=f"'{_short(str(node.value))}' is no {kind}; quote what is text", problem_mark=node.start_mark
+            ) from None
+        return value
 
 
 _Loader.add_implicit_resolver(
@@ -245,20 +273,27 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _with_absolute_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    paths = {key: data[key] for key in ("path", "items") if isinstance(data.get(key), str)}
-    return {**data, **{key: str((folder / Path(path).expanduser()).resolve()) for key, path in paths.items()}}
+def _with_absolute_paths(data: Mapping[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    absolute = dict(data)
+    for key in ("path", "items"):
+        if isinstance(data.get(key), str):
+            try:
+                absolute[key] = str((folder / Path(data[key]).expanduser()).resolve())
+            except (OSError, RuntimeError, ValueError) as error:  # no such user, a loop of links, a null character
+                raise RecipeError(f"{where}: data.{key} = {_short(repr(data[key]))} is no path ({error})") from None
+    return absolute
 
 
 def _apply(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
     *path, last = key.split(".")
     place: Any = raw
     for depth, part in enumerate(path):
-        if place.get(part) is None:
-            place[part] = {}
-        place = place[part]
-        if not isinstance(place, dict):
+        inner = {} if place.get(part) is None else place[part]
+        if not isinstance(inner, dict):
             raise RecipeError(f"{where}: {'.'.join(path[: depth + 1])} is a value, so there can be no '{key}'")
+        # A copy: an anchor of the file's may have put one mapping in several places.
+        place[part] = dict(inner)
+        place = place[part]
     place[last] = value
 
 
@@ -292,8 +327,11 @@ def _first_problem(section: type[Section], error: ValidationError) -> str:
         reason = "a list is wanted, such as [ndcg@100, recall@20]"
     elif kind == "too_short":
         reason = "at least one is wanted"
-    found = repr(problem["input"])
-    return f"{key} = {found if len(found) <= 60 else found[:60] + '…'}: {reason}"
+    return f"{key} = {_short(repr(problem['input']))}: {reason}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 _SPLITS: dict[str, type[Section]] = {

@@ -188,7 +188,7 @@ def _chunked(array: Any) -> pa.ChunkedArray:
 def _check_ids(column: pa.ChunkedArray, where: str) -> tuple[pa.ChunkedArray, Bad]:
     ids = ids_of(column, where)
     if pa.types.is_dictionary(ids.type):
-        empty = _of_distinct(ids, lambda spelled: pc.equal(spelled, ""))
+        empty = _of_distinct(ids, lambda spelled: pc.equal(pc.utf8_trim_whitespace(spelled), ""))
         return ids, _flags(pc.fill_null(empty, True))
     return ids, _flags(pc.is_null(ids))
 

@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,15 @@ DISTINCT_TEXT = pa.dictionary(pa.int32(), pa.string())
 
 MAGIC = {b"PAR1": "Parquet", b"PK\x03\x04": "zip", b"ARROW1": "Arrow", b"FEA1": "Feather", b"\x1f\x8b": "gzip"}
 """The first bytes of files that a wrong name makes look like text."""
+
+ENCRYPTED = 0x1
+"""The flag of a zip's member that a password protects."""
+
+BLOCK = 1 << 20
+"""Bytes that Arrow parses at a time; no record may be longer."""
+
+LONGEST = 1 << 30
+"""Characters of a field for Python's csv, whose own limit an open quote that swallows rows would reach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +115,14 @@ def files_in(path: Path) -> dict[str, File]:
     else:
         try:
             with zipfile.ZipFile(path) as archive:
-                members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
+                infos = [info for info in archive.infolist() if not info.is_dir()]
         except zipfile.BadZipFile as error:
             raise EventsError(f"{path}: not a zip, or one cut short; fetch or make it again") from error
         except OSError as error:
             raise EventsError(f"{path}: cannot be read ({error.strerror or error})") from error
+        if any(info.flag_bits & ENCRYPTED for info in infos):
+            raise EventsError(f"{path}: protected by a password; unpack it and point at what was in it")
+        members = sorted(info.filename for info in infos)
         found = {m: _file(f"{m} in {path}", m, _member(path, m)) for m in members}
     return {key: file for key, file in found.items() if not any(p[0] in "._" for p in PurePosixPath(key).parts)}
 
@@ -183,12 +196,12 @@ def read_delimited(file: File, form: Delimited, *, text: list[str], only_text: b
         return "skip"
 
     with readable(file.name), file.open() as opened:
-        stream: Any = _Watched(opened)
+        stream: Any = _Watched(file.name, opened)
         try:
             table = pa.csv.read_csv(
                 stream,
                 # One thread: the second core gains little here, and rows keep the order of the file.
-                read_options=pa.csv.ReadOptions(use_threads=False, column_names=form.names),
+                read_options=pa.csv.ReadOptions(use_threads=False, column_names=form.names, block_size=BLOCK),
                 parse_options=pa.csv.ParseOptions(
                     delimiter=form.delimiter,
                     quote_char='"' if form.quoted else False,
@@ -205,7 +218,8 @@ def read_delimited(file: File, form: Delimited, *, text: list[str], only_text: b
                 # A header without a line end, or blank lines alone.
                 table = pa.table({name: pa.array([], DISTINCT_TEXT) for name in text})
             elif "straddling" in reason:
-                raise EventsError(f"{file.name}: a quote is opened and never closed; mend the file") from error
+                open_quote = "a quote is opened and never closed, or " if form.quoted and stream.quotes else ""
+                raise EventsError(f"{file.name}: {open_quote}a row is longer than 1 MiB; mend the file") from error
             else:
                 raise
     if form.quoted and stream.quotes % 2 and _ends_in_quotes(file, form):
@@ -213,14 +227,24 @@ def read_delimited(file: File, form: Delimited, *, text: list[str], only_text: b
     return table, misfits
 
 
+def refuse_nul(name: str, data: bytes, lines: int = 0) -> None:
+    """Raise EventsError if there is a NUL byte, which is UTF-8 but no text, in data that come after so many lines."""
+    place = data.find(b"\0")
+    if place >= 0:
+        line = lines + data.count(b"\n", 0, place) + 1
+        raise EventsError(f"{name}: a NUL byte in line {line}; mend the line, or convert the file to UTF-8 from UTF-16")
+
+
 class _Watched(io.RawIOBase):
-    """A stream that counts the quotation marks that go through it, and lets nothing but UTF-8 through.
+    """A stream that counts the quotation marks that go through it, and lets nothing but UTF-8 without NUL through.
 
     Arrow notices neither a quote that is never closed nor, outside the columns it is asked for, text of another kind.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, name: str, stream: BinaryIO) -> None:
+        self.name = name
         self.stream = stream
+        self.lines = 0
         self.quotes = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
@@ -230,6 +254,8 @@ class _Watched(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         data = self.stream.read(size)
         self._decoder.decode(data, final=not data)
+        refuse_nul(self.name, data, self.lines)
+        self.lines += data.count(b"\n")
         self.quotes += data.count(b'"')
         return data
 
@@ -269,10 +295,13 @@ def _first_line(file: File) -> str:
     for magic, kind in MAGIC.items():
         if start.startswith(magic):
             raise EventsError(f"{file.name}: its name says text, its bytes say {kind}; give it the name it deserves")
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
-        raise EventsError(f"{file.name}: not UTF-8 text; convert it to UTF-8")
-    text = start.decode("utf-8-sig", errors="replace")
-    line = next((line for line in text.splitlines() if line.strip()), None)
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)
+    except UnicodeDecodeError as error:
+        raise EventsError(f"{file.name}: not UTF-8 text; convert it to UTF-8") from error
+    refuse_nul(file.name, start)
+    # str.splitlines would also split at a form feed and its like, where Arrow does not.
+    line = next((line for line in re.split(r"[\r\n]", text) if line.strip()), None)
     if line is None:
         raise EventsError(f"{file.name}: the file is empty; a header line and events are wanted")
     return line
@@ -280,7 +309,7 @@ def _first_line(file: File) -> str:
 
 def _records(file: File, form: Delimited, width: int) -> Iterator[tuple[int, bool]]:
     """Yield the line and the fitness of every record below the header: the slow way, for messages."""
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(LONGEST)
     with readable(file.name), file.open() as stream:
         lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
         reader = csv.reader(
@@ -297,6 +326,7 @@ def _records(file: File, form: Delimited, width: int) -> Iterator[tuple[int, boo
 
 
 def _ends_in_quotes(file: File, form: Delimited) -> bool:
+    csv.field_size_limit(LONGEST)
     with readable(file.name), file.open() as stream:
         reader = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=form.delimiter, strict=True)
         try:

@@ -60,6 +60,8 @@ def require_table_place(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a directory; name a file in it, such as {path / 'table.parquet'}")
     refuse_existing(path, overwrite=overwrite)
+    if path.exists() and not _is_ours(path):
+        raise OutputError(f"{path} was not written by this command: choose another place")
 
 
 def write_table(
@@ -72,6 +74,13 @@ def write_table(
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(dict(about), sort_keys=True)})
     with whole_file(path, overwrite=overwrite) as draft:
         pq.write_table(table, draft, compression="zstd")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return METADATA_KEY in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def about(path: Path) -> dict[str, object]:

@@ -16,12 +16,13 @@ from checkerboard import checkerboard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 import recae.artifact
 from recae.artifact import CARD, FORMAT, ITEMS, WEIGHTS, FittedModel, load_model, save_model
-from recae.errors import ArtifactError, DeviceError, OutputError
+from recae.errors import ArtifactError, DeviceError, InputError, OutputError
 from recae.interactions import IdMap, Interactions, Preparation
-from recae.models import build
+from recae.models import MODELS, build
 from recae.models.base import FitOptions, hyper_parameters_of
 
 FILES = (CARD, WEIGHTS, ITEMS)
@@ -151,6 +152,24 @@ def test_numbers_and_their_spelling_are_one_id(tmp_path):
     assert (fitted.histories([[3, 4]]) != fitted.histories([["3", "4"]])).nnz == 0
 
 
+@pytest.mark.parametrize("histories", [["a", "b"], [3, 4], "ab", [["i00"], b"i01"], [["i00"], None]])
+def test_histories_are_a_list_of_lists(histories, directory):
+    with pytest.raises(InputError, match=r"^history [01] is .* and no list of item ids; give a list of lists"):
+        load_model(directory).histories(histories)
+
+
+def test_a_users_items_may_come_as_any_collection(directory):
+    fitted = load_model(directory)
+    for ids in (("i01", "i03"), np.array(["i01", "i03"]), pd.Series(["i01", "i03"]), {"i01", "i03"}):
+        assert fitted.histories([ids]).indices.tolist() == [1, 3]
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    interactions = board()
+    save_model(str(tmp_path / "model"), build("popularity").fit(interactions.matrix), interactions, seed=1)
+    assert load_model(str(tmp_path / "model")).digest == load_model(tmp_path / "model").digest
+
+
 def test_an_existing_directory_stays_unless_overwritten(copy):
     before = load_model(copy).digest
     with pytest.raises(OutputError, match="exists already"):
@@ -231,6 +250,62 @@ def test_an_item_table_of_another_length(copy):
     card = load_model(copy).card
     rewrite_card(copy, data=card.data.model_dump() | {"items": 13})
     assert "has 12 items and the model 13" in refused(copy)
+
+
+def sign(path: Path) -> None:
+    """Give the card the checksums of the parts as they are now."""
+    rewrite_card(
+        path, files={name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in (WEIGHTS, ITEMS)}
+    )
+
+
+@pytest.mark.parametrize("format", [0, -1])
+def test_a_format_that_never_was(format, copy):
+    rewrite_card(copy, format=format)
+    assert "model.json is damaged" in refused(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 99, b"PAR1" + b"\0" * 99 + b"PAR1"])
+@pytest.mark.parametrize("name", [WEIGHTS, ITEMS])
+def test_a_part_that_is_garbage_though_signed(name, content, copy):
+    (copy / name).write_bytes(content)
+    sign(copy)
+    assert f"{name} {'holds no weights' if name == WEIGHTS else 'is no table of items'} (" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("item_ids", "said"),
+    [
+        (["twice"] * 12, "is null, or there twice"),
+        ([None, *"abcdefghijk"], "is null, or there twice"),
+        (np.linspace(0, 1, 12), "float64"),
+        ([[number] for number in range(12)], ""),
+        (None, "'item_id' is missing"),
+    ],
+)
+def test_an_item_table_whose_ids_are_none(item_ids, said, copy):
+    table = pd.DataFrame({"count": 1} | ({} if item_ids is None else {"item_id": item_ids}), index=range(12))
+    table.to_parquet(copy / ITEMS, index=False)
+    sign(copy)
+    message = refused(copy)
+    assert f"{ITEMS} is no table of items (" in message
+    assert said in message
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_of_another_width(name, tmp_path):
+    small = Interactions(checkerboard(4).history, IdMap.of(range(4)), IdMap.of(range(4)), pd.DataFrame(index=range(4)))
+    settings = {"epochs": 1} if name.startswith("mult-") else {}
+    path, other = saved(tmp_path / "model", name, **settings), saved(tmp_path / "small", name, small, **settings)
+    shutil.copyfile(other / WEIGHTS, path / WEIGHTS)
+    sign(path)
+    assert "does not fit this recae" in refused(path)
+
+
+def test_weights_of_another_shape(copy):
+    save_file({"weights": load_file(copy / WEIGHTS)["weights"][0].contiguous()}, copy / WEIGHTS)
+    sign(copy)
+    assert "does not fit this recae" in refused(copy)
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,11 @@ def test_a_bad_option_of_train(options, said, inputs, monkeypatch):
         ("embed bpr --out new.parquet", "embed takes either EVENTS, whose users it embeds, or --items"),
         ("embed bpr log.csv --items --out new.parquet", "embed takes either EVENTS, whose users it embeds, or --items"),
         ("embed bpr --items --out top.parquet", "top.parquet exists already"),
+        ("embed bpr --items --out bpr/items.parquet --overwrite", "bpr/items.parquet was not written by this command"),
+        ("train ease log.csv --out . --overwrite", ".: give the output a name of its own, such as result"),
+        (f"train ease log.csv --out {'x' * 250}", "this name is too long for a directory; choose a shorter one"),
+        (f"recommend ease log.csv --out {'x' * 300}.parquet", "this name is too long for a file; choose a shorter one"),
+        ("train mult-dae log.csv --out new --set latent=20000000000", "latent = 20000000000: input should be less"),
         ("evaluate", "evaluate needs MODEL_DIR and EVENTS, or --recommendations FILE and --held-out FILE"),
         ("evaluate ease", "evaluate needs MODEL_DIR and EVENTS"),
         ("evaluate --recommendations top.parquet", "evaluate --recommendations FILE goes with --held-out FILE"),
@@ -322,6 +327,17 @@ def test_a_bad_option_of_train(options, said, inputs, monkeypatch):
 def test_a_command_that_makes_no_sense(words, said, inputs, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     refused(inputs, words, said)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 80.0 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_model_that_does_not_fit_the_memory(error, inputs, monkeypatch):
+    def fit(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("recae.models.ease.EASE.fit", fit)
+    refused(inputs, "train ease log.csv --out new", "EASE(l2=400.0) does not fit the memory of cpu with")
 
 
 # The recipe.

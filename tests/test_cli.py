@@ -1,6 +1,7 @@
 """The commands, as a person or a nightly job meets them: what they print and write, and how they end."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -517,6 +518,22 @@ def test_a_real_ctrl_c_ends_with_one_line_and_a_command_that_works(inputs, stop_
     assert again
     # Stopped in the instant between a checkpoint and its being counted, it knows one epoch more than it said.
     assert int(again[1]) - int(stopped[1]) in (3, 4)
+
+
+def test_a_terminal_without_our_signs_gets_others(folder):
+    command = [sys.executable, "-c", "from recae.cli import main; main()", "evaluate", "out/models/ease", "log.csv"]
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=folder[0], env=plain, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ndcg@100" in done.stdout
+
+
+def test_another_log_gives_the_experiment_its_name(inputs):
+    (inputs / "log.csv").rename(inputs / "my shop, 2026.csv")
+    tiny = ["--set", "models={popularity: {}}", "--out", "out"]
+    done = call("compare", "tiny.yaml", "--data", "my shop, 2026.csv", *tiny)
+    assert done.code == 0, done
+    assert yaml.safe_load((inputs / "out" / "recipe.yaml").read_text())["name"] == "my-shop-2026"
 
 
 def test_resume_without_anything_to_resume_is_told(inputs):

@@ -3,9 +3,11 @@
 import datetime as dt
 import gzip
 import io
+import os
 import re
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +326,14 @@ def _zip_bytes(**members: bytes) -> bytes:
     return sink.getvalue()
 
 
+def _locked() -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("log.csv", b"user,item\n1,2\n")
+        archive.infolist()[0].flag_bits |= 0x1
+    return sink.getvalue()
+
+
 NOT_LOGS: dict[str, tuple[str, bytes, str]] = {
     "empty": ("log.csv", b"", "empty"),
     "blank": ("log.csv", b"\n\n \n", "empty"),
@@ -340,6 +350,14 @@ NOT_LOGS: dict[str, tuple[str, bytes, str]] = {
     "UTF-16": ("log.csv", "user,item\n1,2\n".encode("utf-16"), "UTF-8"),
     "an open quote": ("log.csv", b'user,item\n1,2\n3,"4\n5,6\n', "quote"),
     "an open quote before the end": ("log.csv", b'user,item\n1,2\n"3,4\n5,6\n', "quote"),
+    "a long quote": ("log.csv", b'user,item\n1,2\n"3,4\n' + b"5,6\n" * 50_000, "a quote is opened and never closed"),
+    "a long row": ("log.csv", b"user,item\n1,2\n" + b"3" * 3_000_000 + b",4\n", "log.csv: a row is longer than 1 MiB"),
+    "a longer quote": ("log.csv", b'user,item\n1,2\n"3,4\n' + b"5,6\n" * 999_999, "never closed, or a row is longer"),
+    "a NUL": ("log.csv", b"user,item\n1,2\n3\0,4\n", "a NUL byte in line 3"),
+    "a NUL far down": ("log.csv", b"user,item\n" + b"1,2\n" * 99_999 + b"3\0,4\n", "a NUL byte in line 100001"),
+    "a NUL in a column unread": ("log.csv", b"user,item,x\n" + b"1,2,3\n" * 99_999 + b"1,2,\0\n", "line 100001"),
+    "a NUL without a header": ("train.txt", b"1 2\n3 \0\n", "a NUL byte in line 2"),
+    "a zip with a password": ("log.zip", _locked(), "protected by a password"),
     "text called gzip": ("log.csv.gz", b"user,item\n1,2\n", "cannot be read"),
     "half a gzip": ("log.csv.gz", gzip.compress(b"user,item\n" + bytes(range(48, 58)) * 999)[:-9], "cannot be read"),
     "text called zip": ("log.zip", b"user,item\n1,2\n", "not a zip"),
@@ -369,6 +387,50 @@ def test_nothing_there(tmp_path: Path) -> None:
         lambda: read_events(text_file(tmp_path, "user,item\n,1\n"), skip_bad_rows=True)
     )
     assert "no events" in one_line(lambda: read_events(pd.DataFrame({"user": [], "item": []})))
+
+
+@pytest.mark.parametrize(
+    ("path", "word"), [("~nobody-of-this-name/log.csv", "home"), ("/" + "x" * 300 + ".csv", "name too long")]
+)
+def test_paths_that_cannot_be(path: str, word: str) -> None:
+    message = one_line(lambda: read_events(path))
+    assert message.startswith(path) and word in message
+
+
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.csv")
+    for read in (read_events, read_items):
+        assert "neither a regular file nor a folder" in one_line(partial(read, tmp_path / "log.csv"))
+
+
+@pytest.mark.parametrize("blank", [" ", " \t", "\u00a0", "\u3000"])
+def test_an_id_of_blanks_alone_is_empty(tmp_path: Path, blank: str) -> None:
+    path = text_file(tmp_path, f"user,item\n{blank},i\nu,{blank}\n u,i\n")
+    assert "2 bad rows, the first in line 2: an empty user id" in one_line(lambda: read_events(path))
+    for log in (path, pd.DataFrame({"user": [blank, "u", " u"], "item": ["i", blank, "i"]})):
+        events = read_events(log, skip_bad_rows=True)
+        assert events.counts == {"rows": 3, "empty_user_id": 1, "empty_item_id": 1} and rows(events) == [(" u", "i")]
+    assert "empty item ids" in one_line(lambda: read_items(pd.DataFrame({"item": ["i", blank]})))
+
+
+@pytest.mark.parametrize("odd", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_a_header_ends_where_its_line_does(tmp_path: Path, odd: str) -> None:
+    assert rows(read_events(text_file(tmp_path, f"user,x{odd}y,item{odd}\n1,2,3\n"))) == [(1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("names", "columns", "way"),
+    [
+        (["a", "item"], Columns(), "columns=Columns(user=...)"),
+        (["user", "item"], Columns(value="v"), "columns=Columns(value=...)"),
+        (["user", "User", "item"], Columns(), "columns=Columns(user=...)"),
+        (["user", "item"], Columns(item="user"), "columns=Columns(user=...) and columns=Columns(item=...)"),
+    ],
+)
+def test_columns_of_a_frame_are_named_in_python(names: list[str], columns: Columns, way: str) -> None:
+    frame = pd.DataFrame([["x"] * len(names)], columns=names)
+    message = one_line(lambda: read_events(frame, columns=columns))
+    assert way in message and "--" not in message
 
 
 def test_item_tables(tmp_path: Path) -> None:

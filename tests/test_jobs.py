@@ -235,6 +235,15 @@ def test_a_model_that_cannot_fold_in_refuses_a_log_of_strangers(folder, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
 
+def test_recommendations_may_go_by_other_names_than_the_log_they_are_judged_by(ease, folder, tmp_path):
+    jobs.recommend(ease, jobs.read_histories(ease, folder / "log.parquet"), 5, tmp_path / "top.parquet")
+    renamed = log().rename(columns={"user_id": "customer", "item_id": "sku"})
+    held_out = written(renamed, tmp_path / "held_out.csv")
+    shop = Columns(user="customer", item="sku")
+    evaluation, _ = jobs.evaluate_recommendations(tmp_path / "top.parquet", held_out, metrics("recall@5"), columns=shop)
+    assert evaluation.per_user["recall_at_5"].eq(0).all()  # what was seen is never recommended
+
+
 # Evaluate a model.
 
 

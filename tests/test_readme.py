@@ -25,6 +25,24 @@ def test_its_python_runs():
     assert "ndcg" in done.stdout
 
 
+def test_its_way_to_use_a_model_directory_works(tmp_path):
+    split = "import recae\nlog = recae.Interactions.from_events(recae.read_events('data/movielens-small'))\n"
+    fit = f"model = recae.build('als', factors=4, iterations=2).fit(log.matrix)\nwhere = {str(tmp_path / 'model')!r}\n"
+    save = "recae.save_model(where, model, log, seed=1)\n"
+    (block,) = re.findall(r"^```\n(fitted = .*?)^```", README, re.S | re.M)
+    lines = block.replace('"models/mult-dae"', "where").splitlines()
+    shown = [f"print({line.split('    ')[0]})" if " = " not in line else line for line in lines]
+    done = subprocess.run(
+        [sys.executable, "-c", split + fit + save + "\n".join(shown)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tensor" in done.stdout
+
+
 def test_every_place_in_its_tree_exists():
     tree = README.split("## The house")[1].split("```")[1]
     for line in tree.strip().splitlines():

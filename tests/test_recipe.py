@@ -10,7 +10,15 @@ from recae.errors import InputError, ModelError, RecipeError
 from recae.interactions import Preparation
 from recae.models import MODELS
 from recae.models.base import hyper_parameters_of
-from recae.recipe import DEFAULT_METRICS, GlobalTime, StrongGeneralisation, read_recipe, read_settings
+from recae.recipe import (
+    DEFAULT_METRICS,
+    GlobalTime,
+    LeaveLastOut,
+    StrongGeneralisation,
+    read_recipe,
+    read_settings,
+    read_yaml,
+)
 
 
 @pytest.fixture
@@ -90,6 +98,82 @@ def test_a_setting_is_read_as_people_write_numbers(setting, value):
 def test_a_setting_that_is_none_is_refused(setting):
     with pytest.raises(RecipeError, match=r"^--set .*: (write it as key=value|the value cannot be read)"):
         read_settings([setting])
+
+
+# What PyYAML's constructors stumble over with errors of other kinds than its own.
+STUMBLES = [
+    ("2020-13-45", "'2020-13-45' is no timestamp"),
+    ("!!int x", "'x' is no int"),
+    ("!!int ''", "'' is no int"),
+    ("!!float abc", "'abc' is no float"),
+    ("!!bool maybe", "'maybe' is no bool"),
+    ("!!timestamp abc", "'abc' is no timestamp"),
+    ("9" * 5000, f"'{'9' * 60}…' is no int"),
+    ("0x" + "f" * 5000, f"'0x{'f' * 58}…' is no int"),
+    ("{2020-13-45: 1}", "'2020-13-45' is no timestamp"),
+    ("[" * 3000, "it is nested too deeply"),
+    ("[" * 3000 + "]" * 3000, "it is nested too deeply"),
+    ("{<<: 3}", "expected a mapping or list of mappings for merging"),
+]
+
+
+@pytest.mark.parametrize(("value", "said"), STUMBLES, ids=lambda value: value[:20])
+def test_a_value_that_is_not_what_it_looks_like_is_told(value, said, recipe):
+    recipe.write_text(f"{RECIPE}seed: {value}\n", encoding="utf-8")
+    for read in (lambda: read_settings([f"seed={value}"]), lambda: read_recipe(recipe)):
+        with pytest.raises(RecipeError) as error:
+            read()
+        assert said in str(error.value)
+        assert "cannot be read as YAML" in str(error.value)
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 500
+
+
+def test_anchors_and_merge_keys_work_and_an_override_reaches_one_place_alone(recipe):
+    recipe.write_text(
+        "name: merged\ndata: {path: log.csv}\nmodels:\n"
+        "  ease: &ease {l2: 5}\n"
+        "  same: &same {<<: *ease, model: ease}\n"
+        "  alias: *same\n"
+        "  strong: {<<: [*same, *ease], l2: 2000}\n",
+        encoding="utf-8",
+    )
+    models = read_recipe(recipe, {"models.same.l2": 7}).build_models()
+    assert {label: hyper_parameters_of(model)["l2"] for label, model in models.items()} == {
+        "ease": 5,
+        "same": 7,
+        "alias": 5,
+        "strong": 2000,
+    }
+    recipe.write_text("x: {y: &y {<<: &z {seed: 1}, seed: 2}}\n<<: *y\n" + RECIPE, encoding="utf-8")
+    with pytest.raises(RecipeError, match="unknown key 'x'"):
+        read_recipe(recipe)
+    assert read_yaml("x: {y: &y {<<: &z {seed: 1}, seed: 2}}\nw: {<<: *y}\n") == {
+        "x": {"y": {"seed": 2}},
+        "w": {"seed": 2},
+    }
+
+
+@pytest.mark.parametrize("path", ["~there-is-no-such-user/log.csv", "log\0.csv"])
+@pytest.mark.parametrize("key", ["path", "items"])
+def test_what_is_no_path_is_told(key, path, recipe):
+    with pytest.raises(RecipeError) as error:
+        read_recipe(recipe, {f"data.{key}": path})
+    assert str(error.value).startswith(f"{recipe}: data.{key} = {path!r} is no path (")
+
+
+@pytest.mark.parametrize(
+    "settings", [["split.test_share=0.3", "split.kind=global-time"], ["split.kind=leave-last-out"]]
+)
+def test_another_kind_of_split_starts_the_section_anew(settings, recipe):
+    for order in (settings, settings[::-1]):
+        split = read_recipe(recipe, read_settings(order)).split
+        assert split in (GlobalTime(kind="global-time", test_share=0.3), LeaveLastOut(kind="leave-last-out"))
+
+
+def test_the_same_kind_of_split_keeps_its_keys(recipe):
+    split = read_recipe(recipe, read_settings(["split.kind=strong-generalisation", "split.seed=3"])).split
+    assert split == StrongGeneralisation(kind="strong-generalisation", held_out_users=12, seed=3)
 
 
 BAD_KEYS = [

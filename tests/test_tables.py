@@ -84,7 +84,10 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
 def test_a_place_for_a_table_is_refused_before_the_work(tmp_path):
     require_table_place(tmp_path / "new" / "a.parquet", overwrite=False)
     (tmp_path / "there.pq").touch()
-    require_table_place(tmp_path / "there.pq", overwrite=True)
+    with pytest.raises(OutputError, match=r"there\.pq was not written by this command"):
+        require_table_place(tmp_path / "there.pq", overwrite=True)
+    write_table(tmp_path / "ours.pq", pd.DataFrame({"x": [1]}), about={"model": "ease"})
+    require_table_place(tmp_path / "ours.pq", overwrite=True)
     with pytest.raises(OutputError, match="exists already"):
         require_table_place(tmp_path / "there.pq", overwrite=False)
     with pytest.raises(

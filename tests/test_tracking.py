@@ -5,10 +5,11 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import requests
 from checkerboard import checkerboard
 from mlflow import MlflowClient
 
+import recae.tracking.tracker
 from recae.artifact import load_model, save_model
 from recae.errors import Interrupted
 from recae.interactions import IdMap, Interactions
@@ -45,6 +47,64 @@ def test_the_first_use_makes_a_store_in_the_folder_and_says_nothing(first_use):
     assert done.stderr == ""
     assert done.stdout.strip() == f"'' sqlite:///{folder}/mlflow/mlflow.db"
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == ["mlflow", "mlflow/mlflow.db"]
+
+
+TOGETHER = """
+import sys, time
+from pathlib import Path
+from recae.tracking import Tracker
+Path(sys.argv[1]).touch()
+while not Path("go").exists():
+    time.sleep(0.001)
+tracker = Tracker("together")
+with tracker.run(sys.argv[1]) as run:
+    run.figures({"ndcg_at_100": 0.5})
+print(repr(tracker.lost), tracker.experiment_id)
+"""
+
+
+def test_two_first_uses_at_once_are_both_tracked(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, name], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for name in ("one", "other")
+    ]
+    until = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    told = [process.communicate(timeout=120)[0] for process in both]
+    assert told[0] == told[1]
+    assert told[0].startswith("'' ")
+    assert [path.name for path in (tmp_path / "mlflow").iterdir()] == ["mlflow.db"]
+    with closing(sqlite3.connect(tmp_path / "mlflow" / "mlflow.db")) as store:
+        runs = store.execute("SELECT name, status FROM runs ORDER BY name").fetchall()
+    assert runs == [("one", "FINISHED"), ("other", "FINISHED")]
+
+
+def test_an_experiment_that_another_process_makes_in_the_meantime_is_shared(here, monkeypatch):
+    first = Tracker("shared")
+    look_up, answers_given = MlflowClient.get_experiment_by_name, iter([None])
+    monkeypatch.setattr(
+        MlflowClient, "get_experiment_by_name", lambda self, name: next(answers_given, look_up(self, name))
+    )
+    second = Tracker("shared")
+    assert (second.lost, second.experiment_id) == ("", first.experiment_id)
+
+
+def test_a_process_that_keeps_the_store_to_itself_is_waited_for_but_not_forever(here, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="this system has no such locks")
+    monkeypatch.setattr(recae.tracking.tracker, "PATIENCE", 0.3)
+    keeper = os.open(here / "mlflow", os.O_RDONLY)
+    fcntl.flock(keeper, fcntl.LOCK_EX)
+    try:
+        started = time.monotonic()
+        assert Tracker("patient").lost == ""
+        assert time.monotonic() - started > 0.3
+    finally:
+        os.close(keeper)
 
 
 def test_a_run_holds_what_it_was_told(here):
@@ -214,6 +274,13 @@ def test_histories_of_strangers_alone_are_a_mistake(here):
     model = served_by(Tracker("strangers"), model_directory(here / "model"))
     with pytest.raises(Exception, match="none of the 2 histories has an item that the model knows"):
         model.predict(pd.DataFrame({"history": [["x"], ["y"]]}))
+    model = served_by(Tracker("integers"), model_directory(here / "integers", INTEGERS))
+    with pytest.raises(Exception, match=r"its ids look like 70$"):
+        model.predict(pd.DataFrame({"history": [[1], [2]]}))
+
+
+def test_fewer_than_one_recommendation_is_a_mistake(here):
+    model = served_by(Tracker("none"), model_directory(here / "model"))
     with pytest.raises(Exception, match="at least 1"):
         model.predict(pd.DataFrame({"history": [["i01"]]}), {"n": 0})
 

@@ -11,13 +11,12 @@ from typing import ClassVar, Self
 import torch
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.recommender_base import ModelFitError
-from pydantic import PositiveInt
 from scipy.sparse import csr_matrix
 from threadpoolctl import ThreadpoolController, threadpool_limits
 from torch import Tensor
 
 from recae.errors import Diverged, ModelError
-from recae.models.base import EmbeddingKind, FitOptions, Positive, hyper_parameters, require_kind, require_width
+from recae.models.base import Count, EmbeddingKind, FitOptions, Positive, hyper_parameters, require_kind, require_width
 from recae.models.histories import require_interactions, valued
 from recae.progress import Step, TrainingSummary
 
@@ -35,10 +34,10 @@ class ALS:
     name: ClassVar[str] = "als"
     folds_in: ClassVar[bool] = True
 
-    factors: PositiveInt = 128
+    factors: Count = 128
     regularization: Positive = 30.0
     alpha: Positive = 5.0
-    iterations: PositiveInt = 15
+    iterations: Count = 15
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Alternate on the CPU, then keep the item factors on the device; a listener hears of each iteration."""

@@ -24,7 +24,7 @@ from typing import (
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, Strict
+from pydantic import BeforeValidator, ConfigDict, Field, Strict
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -108,11 +108,14 @@ ModelType = TypeVar("ModelType")
 Unit = Annotated[float, Field(ge=0, lt=1)]
 """A share below one: a dropout rate."""
 
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+"""A whole number of things: factors, epochs, items in a batch."""
+
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 Widths = Annotated[
-    tuple[PositiveInt, ...],
+    tuple[Count, ...],
     Strict(False),
     BeforeValidator(lambda widths: (widths,) if isinstance(widths, int) else widths),
 ]

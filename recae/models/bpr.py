@@ -9,13 +9,13 @@ import torch
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from implicit.recommender_base import ModelFitError
 from numpy.typing import NDArray
-from pydantic import PositiveInt
 from scipy.sparse import csr_matrix, vstack
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recae.errors import CannotFoldIn, Diverged
 from recae.models.base import (
+    Count,
     EmbeddingKind,
     FitOptions,
     NonNegative,
@@ -43,10 +43,10 @@ class BPR:
     name: ClassVar[str] = "bpr"
     folds_in: ClassVar[bool] = False
 
-    factors: PositiveInt = 64
+    factors: Count = 64
     learning_rate: Positive = 0.02
     regularization: NonNegative = 0.03
-    iterations: PositiveInt = 100
+    iterations: Count = 100
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Train on the CPU, then keep the factors on the device; a listener hears of each iteration."""

@@ -6,11 +6,10 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt
 from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
-from recae.models.base import FitOptions, NonNegative, hyper_parameters, require_width
+from recae.models.base import Count, FitOptions, NonNegative, hyper_parameters, require_width
 from recae.models.histories import presence, require_interactions
 
 BLOCK_ENTRIES = 2**23
@@ -31,7 +30,7 @@ class ItemKNN:
     name: ClassVar[str] = "item-knn"
     folds_in: ClassVar[bool] = True
 
-    neighbours: PositiveInt = 200
+    neighbours: Count = 200
     shrinkage: NonNegative = 0.0
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:

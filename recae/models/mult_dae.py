@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from recae.autoencoder.batches import Batch, unit_length
@@ -11,7 +10,7 @@ from recae.autoencoder.corruption import drop_interactions
 from recae.autoencoder.likelihoods import multinomial
 from recae.autoencoder.networks import DenoisingNetwork
 from recae.autoencoder.training import Objective
-from recae.models.base import NonNegative, Positive, Unit, Widths, hyper_parameters
+from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
 from recae.models.neural import NeuralRecommender
 
 
@@ -26,13 +25,13 @@ class MultDAE(NeuralRecommender):
     name: ClassVar[str] = "mult-dae"
 
     hidden: Widths = ()
-    latent: PositiveInt = 200
+    latent: Count = 200
     dropout: Unit = 0.5
     weight_decay: NonNegative = 2e-5
     learning_rate: Positive = 1e-3
-    batch_size: PositiveInt = 500
-    epochs: PositiveInt = 200
-    patience: PositiveInt = 20
+    batch_size: Count = 500
+    epochs: Count = 200
+    patience: Count = 20
 
     def build_network(self, items: int) -> DenoisingNetwork:
         """Return an untrained network."""

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from recae.autoencoder.batches import Batch, unit_length
@@ -11,7 +11,7 @@ from recae.autoencoder.corruption import drop_interactions
 from recae.autoencoder.likelihoods import kl_to_standard_normal, multinomial
 from recae.autoencoder.networks import VariationalNetwork
 from recae.autoencoder.training import Objective
-from recae.models.base import NonNegative, Positive, Unit, Widths, hyper_parameters
+from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
 from recae.models.neural import NeuralRecommender
 
 
@@ -27,15 +27,15 @@ class MultVAE(NeuralRecommender):
     name: ClassVar[str] = "mult-vae"
 
     hidden: Widths = (600,)
-    latent: PositiveInt = 200
+    latent: Count = 200
     dropout: Unit = 0.5
     kl_cap: NonNegative = 1.0
     kl_anneal_steps: NonNegativeInt = 2000
     weight_decay: NonNegative = 0.0
     learning_rate: Positive = 1e-3
-    batch_size: PositiveInt = 500
-    epochs: PositiveInt = 200
-    patience: PositiveInt = 20
+    batch_size: Count = 500
+    epochs: Count = 200
+    patience: Count = 20
 
     def build_network(self, items: int) -> VariationalNetwork:
         """Return an untrained network."""

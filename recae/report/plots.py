@@ -128,6 +128,8 @@ def learning_picture(curves: Mapping[str, pd.Series], styles: Mapping[str, Style
             )
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        # Steps of 2.5 would be labelled with one digit too few.
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
     said = [
         f"{model} is best at epoch {best_epoch(values)} with {values.max():.4f}" for model, values in curves.items()

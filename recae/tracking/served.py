@@ -37,7 +37,7 @@ class Served(PythonModel):
         if len(model_input) and not len(rows):
             raise InputError(
                 f"none of the {len(model_input)} histories has an item that the model knows; "
-                f"its ids look like {self.fitted.items.ids[0]!r}"
+                f"its ids look like {self.fitted.items.ids[:1].tolist()[0]!r}"
             )
         top = top_n(self.fitted.model.score, histories[rows], (params or {}).get("n", 10))
         users = IdMap(pd.Index(rows))

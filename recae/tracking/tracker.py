@@ -10,11 +10,12 @@ import math
 import os
 import re
 import sqlite3
+import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,13 +24,20 @@ from typing import Any, TypeVar
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from recae.errors import Interrupted
 from recae.tracking.facts import git_revision, system_facts
 from recae.tracking.logged import write_mlflow_model
 
+if sys.platform != "win32":
+    import fcntl
+
 FOLDER = "mlflow"
 """Where, in the current folder, runs are kept if MLFLOW_TRACKING_URI does not say otherwise."""
+
+PATIENCE = 60.0
+"""Seconds to wait for another process that opens the same folder's store; making a new one takes a few."""
 
 MODEL = "model"
 """What a run's logged model is called: `runs:/<run id>/model`."""
@@ -79,19 +87,31 @@ class Tracker:
             return None
 
     def _open(self, experiment: str) -> None:
-        location = None
+        location: str | None = None
+        turn: AbstractContextManager[None] = nullcontext()
         if not self.uri:
             folder = Path.cwd() / FOLDER
             # Not a mere string: a question mark or a percent sign in the folder's name would change its meaning.
             self.uri = sqlalchemy.URL.create("sqlite", database=str(folder / "mlflow.db")).render_as_string()
             folder.mkdir(exist_ok=True)
-            location = (folder / "artifacts").as_uri()
-        if self.uri.startswith("sqlite"):
-            _require_sqlite(sqlalchemy.make_url(self.uri).database)
-        self.client = MlflowClient(tracking_uri=self.uri)
-        found = self.client.get_experiment_by_name(experiment)
-        self.experiment_id = found.experiment_id if found else self.client.create_experiment(experiment, location)
+            location, turn = (folder / "artifacts").as_uri(), _turn(folder)
+        with turn:
+            if self.uri.startswith("sqlite"):
+                _require_sqlite(sqlalchemy.make_url(self.uri).database)
+            self.client = MlflowClient(tracking_uri=self.uri)
+            self.experiment_id = self._find_or_create(experiment, location)
         self._facts = {**system_facts(), **git_revision(), "mlflow.source.name": "recae", "mlflow.source.type": "LOCAL"}
+
+    def _find_or_create(self, experiment: str, location: str | None) -> str:
+        found = self.client.get_experiment_by_name(experiment)
+        if found is None:
+            try:
+                return str(self.client.create_experiment(experiment, location))
+            except MlflowException:  # another process may have been quicker
+                found = self.client.get_experiment_by_name(experiment)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
     def _start(self, name: str, parent: "Run | None") -> str:
         tags = self._facts | ({"mlflow.parentRunId": parent.id} if parent else {})
@@ -186,6 +206,35 @@ class Run:
 
     def _attempt(self, what: str, work: Callable[[], Any]) -> None:
         self.tracker.attempt(f"{what} of run '{self.name}'", work)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Let one process at a time open the folder's store: two that migrate a new one at once spoil it for each other.
+
+    The folder itself is locked, so no lock file stays behind. Where a folder cannot be locked (Windows, some network
+    disks), or when another process keeps it beyond PATIENCE, work goes on without.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        until = time.monotonic() + PATIENCE
+        with suppress(OSError):
+            while not _locked(descriptor) and time.monotonic() < until:
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)  # and with it goes the lock
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _require_sqlite(database: str | None) -> None:
