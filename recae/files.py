@@ -59,7 +59,8 @@ def move_directory(source: Path, target: Path, *, overwrite: bool = False) -> No
             source.rename(target)
         except OSError as error:
             if replaced.exists() and not target.exists():
-                replaced.rename(target)
+                with suppress(OSError):  # unless another process's came in this instant: then that one stays
+                    replaced.rename(target)
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise OutputError(f"{target} was written by another process in the meantime; run again") from error
             raise
