@@ -1,6 +1,7 @@
 """What every test has: quick, repeatable hypothesis; no telemetry; the development data sets, where they are."""
 
 import os
+import signal
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,9 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # The same examples in every run, so that a red test is about the change at hand; busy machines have no deadline.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("repeatable")
+
+# Started in the background of a script, a process is told to ignore Ctrl-C, and so are all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
