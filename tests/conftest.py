@@ -1,8 +1,8 @@
 """What every test has: quick, repeatable hypothesis; no telemetry; the development data sets, where they are."""
 
 import os
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
