@@ -16,7 +16,7 @@ from recae.datasets import Description
 from recae.experiment import Outcome
 from recae.progress import Listener, Step, silence
 
-NARROWEST = 100
+NARROWEST = 160
 """Columns a table gets where there is no terminal to measure, such as a log file."""
 
 NO_ROOM = ("seconds", "kl_weight")
