@@ -8,7 +8,6 @@ Every byte that matters is under a checksum, `model.json` under its own: a damag
 believed. The directory is written beside its place and renamed, so it is whole or absent.
 """
 
-import errno
 import hashlib
 import json
 import math
@@ -264,13 +263,7 @@ def _require_own_items(model: Recommender, interactions: Interactions) -> None:
 
 
 def _write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
-    try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, file)
-    except SafetensorError as error:
-        # The writer is no Python: its input/output errors arrive as text.
-        if "No space left" in str(error):
-            raise OSError(errno.ENOSPC, "No space left on device") from error
-        raise
+    save_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, file)
 
 
 def _items_of(interactions: Interactions) -> pa.Table:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from recae.errors import OutputError
 
 UMASK = os.umask(0)
@@ -88,9 +90,10 @@ def _temporary_sibling(target: Path) -> Iterator[Path]:
         raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from error
     try:
         yield room
-    except OSError as error:
-        # pyarrow wraps the system's error and may keep only its text.
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+    except (OSError, SafetensorError) as error:
+        # pyarrow and safetensors may keep only the text of the system's error.
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left" in str(error):
             raise OutputError(
                 f"{target}: no space left on the disk; nothing was written there; free some and run again"
             ) from error

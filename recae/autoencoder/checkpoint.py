@@ -8,7 +8,6 @@ same torch, the same kind of processor and the same number of threads. Other one
 floats may be taken in another order there; the metadata says which torch and how many threads wrote the file.
 """
 
-import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -56,13 +55,7 @@ def save_checkpoint(path: Path, fingerprint: Fingerprint, progress: Progress, te
         "threads": torch.get_num_threads(),
     }
     with whole_file(path, overwrite=True) as draft:
-        try:
-            save_file(dict(tensors), draft, metadata={METADATA_KEY: json.dumps(content)})
-        except SafetensorError as error:
-            # The writer is no Python: what the system said arrives as text.
-            if "No space left" in str(error):
-                raise OSError(errno.ENOSPC, "No space left on device") from error
-            raise
+        save_file(dict(tensors), draft, metadata={METADATA_KEY: json.dumps(content)})
 
 
 def load_checkpoint(path: Path, fingerprint: Fingerprint) -> tuple[Progress, dict[str, Tensor]]:
