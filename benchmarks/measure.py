@@ -48,7 +48,7 @@ def median(seconds: Sequence[float]) -> float:
     return statistics.median(seconds)
 
 
-def in_child(script: Path, *arguments: str, environment: Mapping[str, str] = {}) -> dict[str, Any]:  # noqa: B006
+def in_child(script: Path, *arguments: str, environment: Mapping[str, str] = {}) -> dict[str, Any]:
     """Run a benchmark script again in a process of its own; return the JSON object it prints as its last line."""
     done = subprocess.run(
         [sys.executable, str(script), *arguments],

@@ -10,15 +10,16 @@ import json
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from recae.errors import InputError, Interrupted, OutputError, RecaeError
+from recae.errors import InputError, Interrupted, MemoryRanShort, OutputError, RecaeError
 
 if TYPE_CHECKING:
     from recae.jobs import Written
@@ -71,6 +72,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ± gets a question mark, not a traceback
+    warnings.showwarning = _show_warning
     try:
         code = app(prog_name="recae", standalone_mode=False)
     except typer.TyperException as error:
@@ -90,6 +92,24 @@ def main() -> None:
     if code == STOPPED:
         _fail("stopped", 1)
     sys.exit(code)
+
+
+_show_otherwise = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning that is meant for the user as one line, and leave the others as they are."""
+    if issubclass(category, MemoryRanShort):
+        print(f"note: {message}", file=sys.stderr)
+    else:
+        _show_otherwise(message, category, filename, lineno, file, line)
 
 
 @app.command()

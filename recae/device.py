@@ -1,11 +1,11 @@
-"""Which device work runs on."""
+"""Which device work runs on, and whether its memory will do."""
 
 import os
 from pathlib import Path
 
 import torch
 
-from recae.errors import DeviceError
+from recae.errors import DeviceError, ModelError
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -28,6 +28,23 @@ def available_memory(device: str) -> int | None:
         return torch.cuda.mem_get_info(device)[0] + idle_in_torch
     known = [size for size in (_available_to_container(), _available_on_machine()) if size is not None]
     return min(known, default=None)
+
+
+def require_memory(device: str, needed: int, what: str, instead: str) -> None:
+    """Raise ModelError where a device cannot give `needed` bytes for `what`; `instead` says what to do about it.
+
+    To be called before anything is allocated. A system that does not tell what it has is trusted.
+    """
+    available = available_memory(device)
+    if available is not None and needed > available:
+        raise ModelError(
+            f"{what} needs {needed / 1e9:,.1f} GB on {device}, and {available / 1e9:,.1f} GB are available; {instead}"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory could not be allocated: numpy's, CUDA's, or torch's on a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _available_on_machine() -> int | None:

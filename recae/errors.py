@@ -15,6 +15,8 @@
     ├── Diverged              training produced values that are not finite
     └── Interrupted           training was stopped on request; its checkpoint is usable
 
+    MemoryRanShort            a warning: memory ran out, and the work goes on in smaller pieces
+
 A message says what is wrong, where (file, row, key), and what to do, in one line.
 """
 
@@ -24,6 +26,10 @@ from difflib import get_close_matches
 
 class RecaeError(Exception):
     """The root of every error that recae raises on purpose."""
+
+
+class MemoryRanShort(UserWarning):
+    """Memory ran out, and the work goes on in smaller pieces, with the same result."""
 
 
 class InputError(RecaeError):

@@ -385,6 +385,26 @@ def test_files_as_people_have_them_are_read(oddity, inputs):
 # Stopped, and resumed.
 
 
+def test_memory_that_runs_short_is_one_line_beside_the_result(inputs):
+    script = (
+        "import recae.models.mult_dae as home\n"
+        "whole = home.multinomial\n"
+        "def of_few(features, output, batch):\n"
+        "    if len(batch) > 20: raise MemoryError\n"
+        "    return whole(features, output, batch)\n"
+        "home.multinomial = of_few\n"
+        "from recae.cli import main; main()\n"
+    )
+    words = ["train", "mult-dae", "log.csv", "--set", "latent=4", "--set", "epochs=1", "--out", "dae"]
+
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+
+    assert done.returncode == 0
+    said = [line for line in done.stderr.splitlines() if "memory" in line]
+    assert len(said) == 2 and all(re.match(r"note: mult-dae: out of memory; .* users at a time", line) for line in said)
+    assert load_model(inputs / "dae").model.name == "mult-dae"
+
+
 @pytest.fixture
 def stop_after(monkeypatch):
     """Press Ctrl-C after so many checkpoints of the next training."""

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from recae.device import _available_to_container, available_memory, resolve_device
-from recae.errors import DeviceError
+import recae.device
+from recae.device import _available_to_container, available_memory, require_memory, resolve_device
+from recae.errors import DeviceError, ModelError
 
 
 def test_a_device_is_found_by_name() -> None:
@@ -28,6 +29,20 @@ def test_a_missing_cuda_device_is_refused() -> None:
 def test_available_memory_is_some_bytes_or_unknown() -> None:
     available = available_memory("cpu")
     assert available is None or available > 0
+
+
+def test_what_does_not_fit_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recae.device, "available_memory", lambda device: 3_000_000_000)
+    require_memory("cpu", 3_000_000_000, "a batch", "lower batch_size")
+    with pytest.raises(
+        ModelError, match=r"^a batch needs 3\.1 GB on cpu, and 3\.0 GB are available; lower batch_size$"
+    ):
+        require_memory("cpu", 3_100_000_000, "a batch", "lower batch_size")
+
+
+def test_a_machine_that_does_not_tell_its_memory_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recae.device, "available_memory", lambda device: None)
+    require_memory("cpu", 10**18, "everything", "think again")
 
 
 def test_a_container_leaves_its_limit_less_what_it_cannot_drop(tmp_path: Path) -> None:

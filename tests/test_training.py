@@ -1,6 +1,8 @@
 """The one loop: what it minimises, when it stops, what it tells, and what it leaves alone."""
 
 import random
+from collections.abc import Callable
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from long_training import histories, validation
 from scipy.sparse import csr_matrix
 
 from recae.autoencoder import networks
-from recae.autoencoder.networks import initialise
-from recae.errors import Diverged
+from recae.autoencoder.batches import Batch, Example
+from recae.autoencoder.likelihoods import multinomial
+from recae.autoencoder.networks import DenoisingNetwork, initialise
+from recae.autoencoder.objectives import Phase
+from recae.errors import DeviceError, Diverged, MemoryRanShort, ModelError
 from recae.metrics import Metric, find_hits, measure_users
 from recae.models.base import FitOptions
 from recae.models.mult_dae import MultDAE
@@ -101,6 +106,87 @@ def test_a_loss_that_is_not_finite_is_one_line_with_a_way_out(model: MultVAE | M
     with pytest.raises(Diverged, match=r"mult-.ae: .* not finite in epoch [12]; lower learning_rate") as caught:
         type(model)(latent=6, learning_rate=1e30, epochs=2).fit(histories())
     assert "\n" not in str(caught.value)
+
+
+@MODELS
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory")]
+)
+def test_where_memory_runs_out_parts_of_a_batch_make_the_same_update(
+    model: MultVAE | MultDAE, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = replace(model, epochs=3).fit(histories())
+    home = f"recae.models.{model.name.replace('-', '_')}.multinomial"
+
+    def multinomial_of_few(features: torch.Tensor, output: torch.nn.Linear, batch: Batch) -> torch.Tensor:
+        if len(batch) > 20:
+            raise error
+        return multinomial(features, output, batch)
+
+    monkeypatch.setattr(home, multinomial_of_few)
+    with pytest.warns(MemoryRanShort) as told:
+        parts = replace(model, epochs=3).fit(histories())
+
+    assert [str(warning.message).split("; ")[1] for warning in told] == [
+        f"a batch is now worked on {users} users at a time, which changes nothing but speed" for users in (25, 12)
+    ]
+    for name, tensor in whole.state().items():
+        torch.testing.assert_close(parts.state()[name], tensor, rtol=1e-3, atol=1e-4)
+    assert [figures["loss"] for figures in parts.training_.curve] == pytest.approx(
+        [figures["loss"] for figures in whole.training_.curve], rel=1e-5
+    )
+
+
+@MODELS
+def test_no_memory_for_a_single_user_is_one_line(model: MultVAE | MultDAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(f"recae.models.{model.name.replace('-', '_')}.multinomial", no_memory)
+    with pytest.raises(DeviceError, match="out of memory on cpu with a single user"), pytest.warns(MemoryRanShort):
+        model.fit(histories())
+
+
+@MODELS
+def test_weights_that_cannot_fit_are_refused_before_anything_is_allocated(
+    model: MultVAE | MultDAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recae.device.available_memory", lambda device: 1000)
+    with pytest.raises(ModelError, match=rf"{model.name} for its weights .* GB on cpu, .*use narrower layers"):
+        model.fit(histories())
+
+
+def test_phases_move_their_own_parameters_in_their_order() -> None:
+    model, told = MultDAE(latent=4, epochs=2, batch_size=100, weight_decay=0.0), list[str]()
+
+    class Alternating(MultDAE):
+        def phases(self, network: DenoisingNetwork) -> tuple[Phase, ...]:
+            (whole,) = super().phases(network)
+
+            def after(part: str) -> Callable[[], None]:
+                def tell() -> None:
+                    moved = {n.split(".")[0] for n, w in networks.weights(network).items() if (w != before[n]).any()}
+                    told.append(f"{part}: {sorted(moved)}")
+                    before.update({n: w.clone() for n, w in networks.weights(network).items()})
+
+                return tell
+
+            before = dict[str, torch.Tensor]()
+
+            def first(batch: Batch, generator: torch.Generator) -> Example:
+                before.update({} if before else {n: w.clone() for n, w in networks.weights(network).items()})
+                return whole.objective.draw(batch, generator)
+
+            objective = replace(whole.objective, draw=first)
+            return (
+                Phase(objective, network.encoder, passes=2, after=after("encoder")),
+                Phase(objective, network.decoder, after=after("decoder")),
+            )
+
+    done = Alternating(**asdict(model)).fit(histories()).training_
+
+    assert told == ["encoder: ['encoder']", "decoder: ['decoder']"] * 2
+    assert done.updates == 2 * 3 * 2
 
 
 @MODELS

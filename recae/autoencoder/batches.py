@@ -3,7 +3,7 @@
 A batch is a list of interactions, never a users × items array: its cost follows what the users did.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,9 +33,53 @@ class Batch:
         """Return the same interactions with other values."""
         return replace(self, values=values)
 
+    def keep(self, flags: Tensor) -> "Batch":
+        """Return the batch without the interactions that are not flagged, (interactions) bool.
+
+        On CUDA they stay, with the value zero: to count them, the processor would have to wait for the device.
+        """
+        if flags.is_cuda:
+            return self.with_values(self.values * flags)
+        kept = flags.nonzero().squeeze(1)
+        users = self.users[kept]
+        offsets = torch.searchsorted(users, torch.arange(len(self) + 1))
+        return Batch(offsets, users, self.items[kept], self.values[kept])
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Return the batch of the users from `start` up to `stop` alone."""
+        first, last = self.offsets[start], self.offsets[stop]
+        return Batch(
+            self.offsets[start : stop + 1] - first,
+            self.users[first:last] - start,
+            self.items[first:last],
+            self.values[first:last],
+        )
+
     def sum_by_user(self, amounts: Tensor) -> Tensor:
         """Return the sum of an amount per interaction over each user's interactions, (users)."""
         return amounts.new_zeros(len(self)).index_add(0, self.users, amounts)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """What a network is shown of some users, what it is to reconstruct, and the noise of their codes.
+
+    input, target: the same users in the same order
+    noise:         (users, latent) standard normal; empty where the network draws no code
+    """
+
+    input: Batch
+    target: Batch
+    noise: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def part(self, start: int, stop: int) -> "Example":
+        """Return the example of the users from `start` up to `stop` alone."""
+        if (start, stop) == (0, len(self)):
+            return self
+        return Example(self.input.part(start, stop), self.target.part(start, stop), self.noise[start:stop])
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from torch import Tensor
 from recae.errors import ArtifactError
 from recae.files import whole_file
 
-FORMAT = 1
+FORMAT = 2
 METADATA_KEY = "recae_checkpoint"
 REMEDY = "delete it to start afresh, or give another place"
 

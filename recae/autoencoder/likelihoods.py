@@ -1,20 +1,21 @@
 """The terms of an autoencoder's loss, each a value per user."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from recae.autoencoder.batches import Batch
 
 
-def multinomial(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the log-likelihood of each user's interactions, (users), under logits (users, items).
+def multinomial(features: Tensor, output: nn.Linear, batch: Batch) -> Tensor:
+    """Return the log-likelihood of each user's interactions, (users), from (users, width) and the layer to the items.
 
     log p(x_u | z_u) = Σ_i x_ui · log π_i(z_u), where π(z_u) is the softmax of the user's logits: Liang et al. 2018,
     eq. 2, without the multinomial coefficient, which does not depend on the model. The sum runs over the interactions.
     """
-    log_shares = log_softmax(logits, dim=1)
-    own = log_shares.flatten().index_select(0, batch.users * logits.shape[1] + batch.items)
+    logits = output(features)
+    log_shares = log_softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    own = log_shares.flatten().index_select(0, batch.users * log_shares.shape[1] + batch.items)
     return batch.sum_by_user(batch.values * own)
 
 

@@ -1,11 +1,12 @@
 """The one loop that trains every network, on a CPU and on CUDA by the same code.
 
-The loop knows epochs, batches, Adam, validation, checkpoints and listeners. What is learned is the model's business: it
-brings a network, and an objective that turns a batch into a loss.
+The loop knows epochs, phases, batches, Adam, memory, validation, checkpoints and listeners. What is learned is the
+model's business: it brings a network, and phases, each with an objective that turns a batch into a loss.
 """
 
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
-from torch import Tensor
+from torch import Tensor, nn
 
-from recae.autoencoder.batches import Batch, Histories
+from recae.autoencoder.batches import Example, Histories
 from recae.autoencoder.checkpoint import Progress, digest, load_checkpoint, save_checkpoint
 from recae.autoencoder.networks import Network, initialise, load_weights, weights
-from recae.errors import Diverged, Interrupted
+from recae.autoencoder.objectives import Loss, Phase, Schedule
+from recae.device import is_out_of_memory, require_memory
+from recae.errors import DeviceError, Diverged, Interrupted, MemoryRanShort
 from recae.metrics import Metric, find_hits, measure_users
 from recae.progress import Listener, Step, TrainingSummary
 from recae.ranking import top_n
@@ -27,16 +30,13 @@ from recae.ranking import top_n
 WATCHED = Metric("ndcg", 100)
 """What validation measures, and early stopping watches."""
 
-Objective = Callable[[Batch, int, torch.Generator], tuple[Tensor, dict[str, float]]]
-"""The loss of a batch, averaged over its users, after so many updates, and figures of that moment worth showing."""
-
 Score = Callable[[csr_matrix], Tensor]
 
 
 class Trainable(Protocol):
     """A model as the loop sees it: hyper-parameters that every model trained here has, and `score`.
 
-    The loss that the loop minimises is the objective plus `weight_decay` · Σ‖W‖² over the weights, without the biases.
+    What an update minimises is a phase's objective plus `weight_decay` · Σ‖W‖² over the weights, without the biases.
     With validation data, training ends after `patience` epochs without a better one.
     """
 
@@ -69,16 +69,19 @@ class _Training:
     """Everything that changes while a network is trained."""
 
     network: Network
-    optimiser: torch.optim.Adam
+    phases: Sequence[Phase]
+    optimisers: Sequence[torch.optim.Adam]
     generator: torch.Generator
     progress: Progress
     best_weights: Mapping[str, Tensor]
+    users_at_once: int
+    """How many of a batch's users the loss is taken of at a time."""
 
 
 def train(
     model: Trainable,
     network: Network,
-    objective: Objective,
+    phases: Sequence[Phase],
     histories: csr_matrix,
     *,
     seed: int,
@@ -90,12 +93,16 @@ def train(
     """Train a network, new or from its checkpoint, and leave it on the device with its best weights.
 
     After every epoch the checkpoint, if there is to be one, is replaced, then the listener is told: `loss` (the mean
-    objective over the users), what the objective adds, `ndcg_at_100` where there is validation data, and the
-    `seconds` that the pass over the users took. A training that goes on from a checkpoint tells the epochs before
-    again, so that the listener has the whole curve.
+    objective over the epoch's passes and users), the latest figures of the schedules, `ndcg_at_100` where there is
+    validation data, and the `seconds` that the passes took. A training that goes on from a checkpoint tells the epochs
+    before again, so that the listener has the whole curve.
+
+    Where memory runs out, the loss of a batch is taken of half as many users at a time, with a MemoryRanShort warning:
+    the gradients add up to the same update.
 
     Raises Diverged when a loss or a weight is not finite, Interrupted on Ctrl-C, ArtifactError for a checkpoint that
-    is damaged or of another training, OutputError when a checkpoint cannot be written.
+    is damaged or of another training, OutputError when a checkpoint cannot be written, ModelError where the weights
+    will not fit in memory, DeviceError where not even one user's loss does.
     """
     fingerprint = {
         "model": model.name,
@@ -106,7 +113,8 @@ def train(
         "validation history": digest(validation.history) if validation else None,
         "validation held-out": digest(validation.held_out) if validation else None,
     }
-    training = _begin(model, network, seed, device)
+    _require_memory(model, network, device, validation)
+    training = _begin(model, network, phases, seed, device)
     progress = training.progress
     if checkpoint is not None and checkpoint.exists():
         progress = _resume(training, checkpoint, fingerprint)
@@ -117,7 +125,7 @@ def train(
         for epoch, figures in enumerate(progress.curve, start=1):
             listener(Step(model.name, epoch, model.epochs, figures))
         while progress.epoch < model.epochs and progress.epoch - progress.best_epoch < model.patience:
-            figures = _epoch(training, model, objective, data)
+            figures = _epoch(training, model, data)
             if validation is not None:
                 figures[WATCHED.key] = _measure(model.score, validation)
             _advance(training, figures, time.monotonic() - started)
@@ -137,18 +145,31 @@ def train(
     )
 
 
-def _begin(model: Trainable, network: Network, seed: int, device: str) -> _Training:
+def _require_memory(model: Trainable, network: Network, device: str, validation: Fold | None) -> None:
+    """Refuse a network whose weights, gradients, two moments, and best weights where there is a best, will not fit."""
+    copies = 5 if validation is not None else 4
+    size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    require_memory(
+        device,
+        copies * size,
+        f"{model.name} for its weights and their optimiser",
+        "use narrower layers, or fewer items",
+    )
+
+
+def _begin(model: Trainable, network: Network, phases: Sequence[Phase], seed: int, device: str) -> _Training:
     generator = torch.Generator().manual_seed(seed)
     # Drawn on the CPU, so that training starts from the same weights on every device.
     initialise(network.to_empty(device="cpu"), generator)
     network.to(device)
     if device != "cpu":
         generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
-    return _Training(network, _adam(model, network), generator, Progress(), weights(network))
+    optimisers = [_adam(model, phase.moves or network) for phase in phases]
+    return _Training(network, phases, optimisers, generator, Progress(), weights(network), model.batch_size)
 
 
-def _adam(model: Trainable, network: Network) -> torch.optim.Adam:
-    parameters = list(network.parameters())
+def _adam(model: Trainable, moved: nn.Module) -> torch.optim.Adam:
+    parameters = list(moved.parameters())
     groups = [
         # Adam's own weight decay adds its rate times W to the gradient; that of λ‖W‖² is 2λW.
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 2 * model.weight_decay},
@@ -157,29 +178,71 @@ def _adam(model: Trainable, network: Network) -> torch.optim.Adam:
     return torch.optim.Adam(groups, lr=model.learning_rate, fused=True)
 
 
-def _epoch(training: _Training, model: Trainable, objective: Objective, data: Histories) -> dict[str, float]:
-    """Pass once over all users in a random order; return the figures of the pass."""
+def _epoch(training: _Training, model: Trainable, data: Histories) -> dict[str, float]:
+    """Go through the phases once; return the figures of the epoch."""
     begun = time.monotonic()
-    generator, progress = training.generator, training.progress
-    order = torch.randperm(len(data), generator=generator, device=generator.device)
+    network, generator, progress = training.network, training.generator, training.progress
     total = torch.zeros((), device=generator.device)
     figures: dict[str, float] = {}
-    for chosen in torch.split(order, model.batch_size):
-        with _precision(generator.device.type):
-            loss, figures = objective(data.batch(chosen), progress.updates, generator)
-        training.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        training.optimiser.step()
-        progress.updates += 1
-        total += loss.detach() * len(chosen)
+    for phase, optimiser in zip(training.phases, training.optimisers, strict=True):
+        moved = phase.moves or network
+        network.requires_grad_(False)
+        moved.requires_grad_()
+        for _ in range(phase.passes):
+            order = torch.randperm(len(data), generator=generator, device=generator.device)
+            for chosen in torch.split(order, model.batch_size):
+                schedule = phase.objective.schedule(progress.updates)
+                example = phase.objective.draw(data.batch(chosen), generator)
+                optimiser.zero_grad()
+                total += _backward(training, model, phase.objective.loss, example, schedule)
+                optimiser.step()
+                progress.updates += 1
+                figures |= schedule
+        phase.after()
     # Looked at once an epoch, because each look makes the processor wait for the device.
-    finite = torch.stack([total.isfinite(), *(p.isfinite().all() for p in training.network.parameters())])
+    finite = torch.stack([total.isfinite(), *(p.isfinite().all() for p in network.parameters())])
     if not finite.all():
         raise Diverged(
             f"{model.name}: loss or weights are not finite in epoch {progress.epoch + 1}; "
             f"lower learning_rate (it is {model.learning_rate:g})"
         )
-    return {"loss": total.item() / len(data), **figures, "seconds": time.monotonic() - begun}
+    passes = sum(phase.passes for phase in training.phases)
+    return {"loss": total.item() / (passes * len(data)), **figures, "seconds": time.monotonic() - begun}
+
+
+def _backward(training: _Training, model: Trainable, loss: Loss, example: Example, schedule: Schedule) -> Tensor:
+    """Give the network the gradient of an example's mean loss, in as many parts as memory asks for; return the sum."""
+    while True:
+        try:
+            return _backward_in_parts(loss, example, schedule, training.users_at_once)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Out of the `except`, whose error holds on to everything that was allocated.
+        training.users_at_once = min(training.users_at_once, len(example)) // 2
+        if training.users_at_once == 0:
+            raise DeviceError(
+                f"{model.name}: out of memory on {training.generator.device} with a single user at a time; "
+                "use narrower layers, or fewer items"
+            )
+        warnings.warn(
+            f"{model.name}: out of memory; a batch is now worked on {training.users_at_once} users at a time, "
+            f"which changes nothing but speed; a batch_size below {len(example)} avoids it",
+            MemoryRanShort,
+            stacklevel=2,
+        )
+        for parameter in training.network.parameters():
+            parameter.grad = None
+
+
+def _backward_in_parts(loss: Loss, example: Example, schedule: Schedule, users: int) -> Tensor:
+    total = torch.zeros((), device=example.target.values.device)
+    for start in range(0, len(example), users):
+        with _precision(total.device.type):
+            part = loss(example.part(start, min(start + users, len(example))), schedule).sum()
+        (part / len(example)).backward()  # type: ignore[no-untyped-call]
+        total += part.detach()
+    return total
 
 
 def _precision(device: str) -> AbstractContextManager[object]:
@@ -215,26 +278,28 @@ def _tensors(training: _Training) -> dict[str, Tensor]:
     tensors = {f"weights.{name}": tensor for name, tensor in weights(training.network).items()}
     if training.progress.best_epoch != training.progress.epoch:
         tensors |= {f"best.{name}": tensor for name, tensor in training.best_weights.items()}
-    for number, moments in training.optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{number}.{name}": tensor for name, tensor in moments.items()}
+    for phase, optimiser in enumerate(training.optimisers):
+        for number, moments in optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{phase}.{number}.{name}": tensor for name, tensor in moments.items()}
     return tensors | {"generator": training.generator.get_state()}
 
 
 def _resume(training: _Training, path: Path, fingerprint: Mapping[str, Any]) -> Progress:
     progress, tensors = load_checkpoint(path, fingerprint)
     training.progress = progress
-    network, optimiser = training.network, training.optimiser
+    network = training.network
     network.load_state_dict(_part(tensors, "weights"))
     best = _part(tensors, "best")
     device = training.generator.device
     training.best_weights = {name: tensor.to(device) for name, tensor in best.items()} or {
         name: tensor.clone() for name, tensor in weights(network).items()
     }
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in _part(tensors, "adam").items():
-        number, name = key.split(".")
-        moments.setdefault(int(number), {})[name] = tensor
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    for phase, optimiser in enumerate(training.optimisers):
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _part(tensors, f"adam.{phase}").items():
+            number, name = key.split(".")
+            moments.setdefault(int(number), {})[name] = tensor
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
     training.generator.set_state(tensors["generator"])
     return progress
 

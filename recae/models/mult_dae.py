@@ -5,11 +5,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recae.autoencoder.batches import Batch, unit_length
+from recae.autoencoder.batches import Batch, Example, unit_length
 from recae.autoencoder.corruption import drop_interactions
 from recae.autoencoder.likelihoods import multinomial
 from recae.autoencoder.networks import DenoisingNetwork
-from recae.autoencoder.training import Objective
+from recae.autoencoder.objectives import Objective, Phase, Schedule
 from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
 from recae.models.neural import NeuralRecommender
 
@@ -37,12 +37,14 @@ class MultDAE(NeuralRecommender):
         """Return an untrained network."""
         return DenoisingNetwork(items, self.hidden, self.latent)
 
-    def objective(self, network: DenoisingNetwork) -> Objective:
-        """Return the mean negative log-likelihood of whole histories, given corrupted ones."""
+    def phases(self, network: DenoisingNetwork) -> tuple[Phase]:
+        """Return the one phase: the negative log-likelihood of whole histories, given corrupted ones."""
 
-        def loss(batch: Batch, updates: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-            corrupted = drop_interactions(unit_length(batch), self.dropout, generator)
-            logits = network.decoder(network.latent(corrupted))
-            return -multinomial(logits, batch).mean(), {}
+        def draw(batch: Batch, generator: torch.Generator) -> Example:
+            return Example(drop_interactions(unit_length(batch), self.dropout, generator), batch)
 
-        return loss
+        def loss(example: Example, schedule: Schedule) -> Tensor:
+            features = network.decoder.features(network.latent(example.input))
+            return -multinomial(features, network.decoder.output, example.target)
+
+        return (Phase(Objective(draw, loss)),)

@@ -6,11 +6,11 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
 
-from recae.autoencoder.batches import Batch, unit_length
+from recae.autoencoder.batches import Batch, Example, unit_length
 from recae.autoencoder.corruption import drop_interactions
 from recae.autoencoder.likelihoods import kl_to_standard_normal, multinomial
 from recae.autoencoder.networks import VariationalNetwork
-from recae.autoencoder.training import Objective
+from recae.autoencoder.objectives import Objective, Phase, Schedule
 from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
 from recae.models.neural import NeuralRecommender
 
@@ -41,19 +41,24 @@ class MultVAE(NeuralRecommender):
         """Return an untrained network."""
         return VariationalNetwork(items, self.hidden, self.latent)
 
-    def objective(self, network: VariationalNetwork) -> Objective:
-        """Return the mean negative evidence lower bound with its divergence weighted: section 2.2.2 of the paper."""
+    def phases(self, network: VariationalNetwork) -> tuple[Phase]:
+        """Return the one phase: the negative evidence lower bound, its divergence weighted: section 2.2.2."""
 
-        def loss(batch: Batch, updates: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        def draw(batch: Batch, generator: torch.Generator) -> Example:
             corrupted = drop_interactions(unit_length(batch), self.dropout, generator)
-            mean, log_variance = network.posterior(corrupted)
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            logits = network.decoder(mean + noise * torch.exp(0.5 * log_variance))
-            divergence = kl_to_standard_normal(mean, log_variance)
-            weight = kl_weight(updates, self.kl_cap, self.kl_anneal_steps)
-            return (weight * divergence - multinomial(logits, batch)).mean(), {"kl_weight": weight}
+            noise = torch.randn((len(batch), self.latent), generator=generator, device=batch.values.device)
+            return Example(corrupted, batch, noise)
 
-        return loss
+        def loss(example: Example, schedule: Schedule) -> Tensor:
+            mean, log_variance = network.posterior(example.input)
+            features = network.decoder.features(mean + example.noise * torch.exp(0.5 * log_variance))
+            divergence = kl_to_standard_normal(mean, log_variance)
+            return schedule["kl_weight"] * divergence - multinomial(features, network.decoder.output, example.target)
+
+        def schedule(updates: int) -> Schedule:
+            return {"kl_weight": kl_weight(updates, self.kl_cap, self.kl_anneal_steps)}
+
+        return (Phase(Objective(draw, loss, schedule)),)
 
 
 def kl_weight(updates: int, cap: float, anneal_steps: int) -> float:

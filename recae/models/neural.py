@@ -1,7 +1,7 @@
 """What every model with a network does in the same way, so that its own file holds only the model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from scipy.sparse import csr_matrix
@@ -9,13 +9,14 @@ from torch import Tensor
 
 from recae.autoencoder import networks
 from recae.autoencoder.networks import Network
-from recae.autoencoder.training import Objective, Trainable, train
+from recae.autoencoder.objectives import Phase
+from recae.autoencoder.training import Trainable, train
 from recae.models.base import EmbeddingKind, FitOptions, require_kind, require_width
 from recae.models.histories import presence, require_interactions
 
 
 class NeuralRecommender(Trainable, ABC):
-    """A model that is a network and an objective; both are all that a model has to bring, beside hyper-parameters."""
+    """A model that is a network and what training minimises: all that it has to bring, beside hyper-parameters."""
 
     folds_in: ClassVar[bool] = True
 
@@ -24,8 +25,8 @@ class NeuralRecommender(Trainable, ABC):
         """Return an untrained network for a catalogue of so many items."""
 
     @abstractmethod
-    def objective(self, network: Any) -> Objective:
-        """Return what training minimises, for a network of `build_network`."""
+    def phases(self, network: Any) -> Sequence[Phase]:
+        """Return what an epoch minimises, and in which order, for a network of `build_network`."""
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Train, from the checkpoint of an unfinished fit if there is one: see `recae.autoencoder.training.train`."""
@@ -34,7 +35,7 @@ class NeuralRecommender(Trainable, ABC):
         self.training_ = train(
             self,
             self.network_,
-            self.objective(self.network_),
+            self.phases(self.network_),
             presence(histories),
             seed=options.seed,
             device=options.device,
