@@ -24,6 +24,7 @@ from recae.autoencoder.objectives import Loss, Phase, Schedule
 from recae.device import is_out_of_memory, require_memory
 from recae.errors import DeviceError, Diverged, Interrupted, MemoryRanShort
 from recae.metrics import Metric, find_hits, measure_users
+from recae.models.base import Validation
 from recae.progress import Listener, Step, TrainingSummary
 from recae.ranking import top_n
 
@@ -52,18 +53,6 @@ class Trainable(Protocol):
         """Return a score of every item for every history, by the network as it is now."""
 
 
-class Fold(Protocol):
-    """Histories to score and the held-out items to find in them."""
-
-    @property
-    def history(self) -> csr_matrix:
-        """Return users × items."""
-
-    @property
-    def held_out(self) -> csr_matrix:
-        """Return users × items."""
-
-
 @dataclass(eq=False)
 class _Training:
     """Everything that changes while a network is trained."""
@@ -86,7 +75,7 @@ def train(
     *,
     seed: int,
     device: str,
-    validation: Fold | None,
+    validation: Validation | None,
     checkpoint: Path | None,
     listener: Listener,
 ) -> TrainingSummary:
@@ -145,7 +134,7 @@ def train(
     )
 
 
-def _require_memory(model: Trainable, network: Network, device: str, validation: Fold | None) -> None:
+def _require_memory(model: Trainable, network: Network, device: str, validation: Validation | None) -> None:
     """Refuse a network whose weights, gradients, two moments, and best weights where there is a best, will not fit."""
     copies = 5 if validation is not None else 4
     size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
@@ -250,7 +239,7 @@ def _precision(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
 
 
-def _measure(score: Score, validation: Fold) -> float:
+def _measure(score: Score, validation: Validation) -> float:
     """Return the mean NDCG@100 of the users with a target."""
     top = top_n(score, validation.history, WATCHED.k)
     targets = np.diff(validation.held_out.indptr)
