@@ -8,14 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from checkerboard import checkerboard
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, random_array
 
 import recae.models.ease
+from recae.artifact import load_model
 from recae.errors import ModelError
-from recae.models.base import Validation
-from recae.models.ease import EASE, gram
+from recae.experiment import fit_into
+from recae.interactions import IdMap, Interactions, Preparation
+from recae.kernels import gram, inverse
+from recae.models.base import FitOptions
+from recae.models.ease import EASE, TOLERANCE
+from recae.validation import Validation
 
 
 @given(seed=st.integers(0, 2**32 - 1), l2=st.floats(0.1, 1000))
@@ -32,28 +38,59 @@ def test_weights_are_those_of_the_paper(seed: int, l2: float) -> None:
     np.testing.assert_allclose(model.score(seen).numpy(), dense @ weights, rtol=1e-4, atol=1e-6)
 
 
-def test_the_gram_matrix_is_whole_whatever_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = csr_matrix(random_array((20, 11), density=0.4, rng=np.random.default_rng(1)) > 0, dtype=np.float32)
-    monkeypatch.setattr(recae.models.ease, "BLOCK", 4)
-    np.testing.assert_array_equal(gram(seen).numpy(), (seen.T @ seen).toarray())
-
-
 def test_weights_are_whole_whatever_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = csr_matrix(random_array((20, 11), density=0.4, rng=np.random.default_rng(1)) > 0, dtype=np.float32)
     whole = EASE(l2=2).fit(seen).state()["weights"]
-    monkeypatch.setattr(recae.models.ease, "BLOCK", 4)
+    monkeypatch.setattr(gram, "BLOCK", 4)
+    monkeypatch.setattr(inverse, "BLOCK", 4)
     torch.testing.assert_close(EASE(l2=2).fit(seen).state()["weights"], whole)
+
+
+def test_what_float32_cannot_invert_is_done_again_in_float64() -> None:
+    # Items that always come together, and hardly any penalty: float32 cannot tell this matrix from a singular one.
+    seen = csr_matrix(
+        np.repeat(random_array((40, 6), density=0.5, rng=np.random.default_rng(2)).toarray() > 0, 2, axis=1)
+    )
+    dense = seen.toarray().astype(np.float64)
+    known = np.linalg.inv(dense.T @ dense + 1e-6 * np.eye(12))
+    known = -known / np.diag(known)
+    np.fill_diagonal(known, 0)
+
+    for l2, precision in ((100.0, "float32"), (1e-6, "float64")):
+        model = EASE(l2=l2).fit(seen)
+        assert (model.training_.precision, model.training_.error < TOLERANCE) == (precision, True)
+    np.testing.assert_allclose(model.state()["weights"].numpy(), known, atol=1e-5)
+    assert model.state()["weights"].dtype == torch.float32
+
+
+def test_the_model_directory_says_how_it_was_solved(tmp_path: Path) -> None:
+    seen = checkerboard().history
+    users, items = seen.shape
+    interactions = Interactions(seen, IdMap.of(range(users)), IdMap.of(range(items)), pd.DataFrame(index=range(items)))
+    fit_into(tmp_path / "model", EASE(), interactions, Preparation(), FitOptions())
+    training = load_model(tmp_path / "model").card.training
+    assert training["precision"] == "float32"
+    assert 0 <= training["error"] < TOLERANCE
 
 
 def test_too_many_items_are_refused_before_any_work() -> None:
     wide = csr_matrix((np.ones(1, dtype=np.float32), [0], [0, 1]), shape=(1, 10_000_000))
-    with pytest.raises(ModelError, match=r"ease needs 1,600,000\.0 GB on cpu .* 10,000,000 items.*use als"):
+    with pytest.raises(ModelError, match=r"ease, .* 10,000,000 items, needs 400,\d\d\d\.\d GB on cpu.*use als"):
         EASE().fit(wide)
 
 
-def test_a_machine_that_does_not_tell_its_memory_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recae.models.ease, "available_memory", lambda device: None)
-    assert torch.isfinite(EASE().fit(csr_matrix(np.eye(3))).state()["weights"]).all()
+def test_float64_is_refused_where_float32_just_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed: list[int] = []
+
+    def require(device: str, size: int, what: str, instead: str) -> None:
+        needed.append(size)
+        if len(needed) == 2:
+            raise ModelError(f"{what} needs too much; {instead}")
+
+    monkeypatch.setattr(recae.models.ease, "require_memory", require)
+    with pytest.raises(ModelError, match=r"ease, .* items, in float64 needs too much; raise l2"):
+        EASE(l2=1e-12).fit(csr_matrix(np.ones((30, 500))))
+    assert needed[1] > needed[0]
 
 
 def test_items_too_much_alike_are_one_clear_line() -> None:

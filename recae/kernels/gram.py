@@ -7,12 +7,15 @@ On the CPU the work is a multiply and an add for each two items of a history, Σ
 On CUDA, where a dense product costs less than the bookkeeping of a sparse one, blocks of users are made dense.
 """
 
+import warnings
+from itertools import pairwise
+
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-BLOCK = 1024
+BLOCK = 512
 """How many rows of an items × items matrix are worked on at a time."""
 
 INTERACTIONS = 2**24
@@ -23,23 +26,20 @@ DENSE_ENTRIES = 2**28
 
 
 def gram(histories: csr_matrix, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return XᵀX, items × items on the device, of float32 histories without duplicate entries.
+    """Return XᵀX, items × items on the device, of float32 histories; ValueError where one has an entry twice.
 
     Histories of ones are counted exactly up to 2²⁴, and rounded to `dtype` beyond; other values are summed in float32,
-    2²⁴ interactions at a time.
+    at most 2²⁴ interactions at a time.
     """
     if not histories.has_canonical_format:
         raise ValueError("histories must have sorted, distinct columns in each row")
     items = histories.shape[1]
-    counts = torch.zeros((items, items), dtype=dtype, device=device)
+    products = torch.zeros((items, items), dtype=dtype, device=device)
+    add_upper = _add_dense if products.is_cuda else _add_sparse
     for part in _parts(histories):
-        if counts.is_cuda:
-            _add_dense(counts, part)
-        else:
-            _add_upper(counts, part)
-    if not counts.is_cuda:
-        mirror(counts)
-    return counts
+        add_upper(products, part)
+    mirror(products)
+    return products
 
 
 def mirror(matrix: Tensor) -> None:
@@ -55,9 +55,11 @@ def mirror(matrix: Tensor) -> None:
 
 
 def memory_needed(items: int, interactions: int, device: str, dtype: torch.dtype = torch.float32) -> int:
-    """Return the bytes that `gram` takes at its peak, those of its result included."""
-    blocks = 2 * DENSE_ENTRIES + 24 * INTERACTIONS if device != "cpu" else 12 * min(BLOCK, items) * items
-    return dtype.itemsize * items**2 + blocks + 24 * min(interactions, INTERACTIONS)
+    """Return the bytes that `gram` takes on its device at its peak, those of its result included."""
+    block, entries = min(BLOCK, items) * items, min(interactions, INTERACTIONS)
+    if device == "cpu":
+        return dtype.itemsize * items**2 + 8 * block + 32 * entries
+    return dtype.itemsize * items**2 + 8 * block + 32 * entries + 4 * max(DENSE_ENTRIES, items)
 
 
 def _parts(histories: csr_matrix) -> list[csr_matrix]:
@@ -68,15 +70,16 @@ def _parts(histories: csr_matrix) -> list[csr_matrix]:
         starts.append(max(starts[-1] + 1, int(reached)))
     if len(starts) <= 2:
         return [histories]
-    return [histories[start:stop] for start, stop in zip(starts, starts[1:], strict=False)]
+    return [histories[start:stop] for start, stop in pairwise(starts)]
 
 
-def _add_upper(counts: Tensor, histories: csr_matrix) -> None:
-    """Add XᵀX where it is above the diagonal, and a little below it: block by block of rows, from the diagonal on."""
+def _add_sparse(products: Tensor, histories: csr_matrix) -> None:
+    """Add XᵀX where it is above the diagonal, or below it in the same block: rows of it, from their diagonal on."""
     columns = histories.tocsc()
     rows = columns.T  # the same arrays, read as the rows of Xᵀ
-    for start in range(0, len(counts), BLOCK):
-        counts[start : start + BLOCK, start:] += _product(rows[start : start + BLOCK], columns[:, start:].tocsr())
+    for start in range(0, len(products), BLOCK):
+        stop = start + BLOCK
+        products[start:stop, start:] += _product(rows[start:stop], columns[:, start:].tocsr())
 
 
 def _product(left: csr_matrix, right: csr_matrix) -> Tensor:
@@ -90,36 +93,37 @@ def _product(left: csr_matrix, right: csr_matrix) -> Tensor:
 
 
 def _as_tensor(matrix: csr_matrix) -> Tensor:
-    arrays = (torch.from_numpy(array) for array in (matrix.indptr, matrix.indices, matrix.data))
-    return torch.sparse_csr_tensor(*arrays, size=matrix.shape, check_invariants=False)
+    indptr, indices, data = (torch.from_numpy(array) for array in (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(indptr, indices, data, size=matrix.shape, check_invariants=False)
 
 
-def _add_dense(counts: Tensor, histories: csr_matrix) -> None:
-    """Add XᵀX on CUDA, a dense block of users at a time.
+def _add_dense(products: Tensor, histories: csr_matrix) -> None:
+    """Add the same part of XᵀX, a block of users made dense at a time.
 
-    In bfloat16 where that holds the values (ones and small whole numbers): its products are then exact, and are summed
-    in float32 all the same, so the result is that of float32 in a fraction of the time.
+    On CUDA in bfloat16 where that holds the values, as it does ones and small whole numbers: their products are then
+    exact and are summed in float32 all the same, so the result is that of float32 in a fraction of the time.
     """
     users, items = histories.shape
-    device = counts.device
-    indptr = torch.from_numpy(histories.indptr).to(device, torch.int64)
+    device = products.device
     indices, values = (torch.from_numpy(array).to(device) for array in (histories.indices, histories.data))
     short = values.bfloat16()
-    exact = bool((short.float() == values).all())
-    values = short if exact else values
+    exact = products.is_cuda and bool((short.float() == values).all())
     step = max(1, DENSE_ENTRIES // items)
-    for start in range(0, users, step):
-        bounds = indptr[start : start + step + 1]
+    for first in range(0, users, step):
+        bounds = torch.from_numpy(histories.indptr[first : first + step + 1])
         chosen = slice(int(bounds[0]), int(bounds[-1]))
-        block = torch.zeros((len(bounds) - 1, items), dtype=values.dtype, device=device)
-        rows = torch.repeat_interleave(torch.arange(len(block), device=device), bounds.diff())
-        block[rows, indices[chosen].long()] = values[chosen]
-        if exact and counts.dtype == torch.float32:
-            torch.addmm(counts, block.T, block, out_dtype=torch.float32, out=counts)
-        elif exact:
-            counts += torch.mm(block.T, block, out_dtype=torch.float32)
-        else:
-            counts += block.T @ block
+        row = torch.repeat_interleave(bounds.diff()).to(device)
+        dense = torch.zeros((len(bounds) - 1, items), dtype=short.dtype if exact else values.dtype, device=device)
+        dense[row, indices[chosen].long()] = (short if exact else values)[chosen]
+        for start in range(0, items, BLOCK):
+            left, right = dense[:, start : start + BLOCK].T, dense[:, start:]
+            product = torch.mm(left, right, out_dtype=torch.float32) if exact else left @ right
+            products[start : start + BLOCK, start:] += product
 
 
 _MKL: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+
+with warnings.catch_warnings():
+    # Torch says once in a process that this layout is in beta. It says so here, and not to the user.
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)

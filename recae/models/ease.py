@@ -1,22 +1,31 @@
 """EASE: the linear autoencoder of full rank, in closed form."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from recae.device import available_memory
+from recae.device import require_memory
 from recae.errors import ModelError
+from recae.kernels import gram, inverse
 from recae.models.base import FitOptions, Positive, hyper_parameters, require_width
 from recae.models.histories import multiply, presence, require_interactions
+from recae.profiling import stage
+from recae.scoring import Tiles
 
-BLOCK = 1024
-"""How many columns of an items × items matrix are worked on at a time."""
+TOLERANCE = 1e-3
+"""The largest error of an inverse in float32 that will do; beyond it all is done again in float64."""
 
-BYTES_PER_ENTRY = {"cpu": 16, "cuda": 24}
-"""What a fit takes at its peak for each items × items entry: 8 the factor, 4 the weights, the rest the blocks."""
+
+@dataclass(frozen=True)
+class Solution:
+    """The precision that the weights were solved for in, and the error of the inverse: see `inverse.invert`."""
+
+    precision: str
+    error: float
 
 
 @hyper_parameters
@@ -33,22 +42,36 @@ class EASE:
     l2: Positive = 400.0
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
-        """Solve for B in float64 on the device; ModelError, before any work, where the memory will not do."""
+        """Solve for B on the device; ModelError, before any work, where the memory will not do."""
         require_interactions(histories, self.name)
-        _require_memory(histories.shape[1], options.device)
-        factor = gram(presence(histories)).to(options.device)
-        factor.diagonal().add_(self.l2)
-        # Symmetric, so the transpose is the same matrix in LAPACK's own order, and its factor can take its place.
-        try:
-            torch.linalg.cholesky(factor.T, out=factor.T)
-        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-            raise ModelError(f"ease: l2 = {self.l2} is too small for items this much alike; raise it") from error
-        return self.restore({"weights": _weights(factor.T)})
+        seen, device = presence(histories), options.device
+        for precision in (torch.float32, torch.float64):
+            self._require_memory(seen, device, precision)
+            with stage("gram"):
+                matrix = gram.gram(seen, device, precision)
+            matrix.diagonal().add_(self.l2)
+            with stage("invert"):
+                error = inverse.invert(matrix)
+            if error <= TOLERANCE:
+                self.training_ = Solution(str(precision).removeprefix("torch."), error)
+                return self.restore({"weights": weights(matrix)})
+            del matrix
+        raise ModelError(f"ease: l2 = {self.l2} is too small for items this much alike; raise it")
 
     def score(self, histories: csr_matrix) -> Tensor:
         """Return users × items."""
         require_width(histories, len(self.weights_), self.name)
         return multiply(presence(histories), self.weights_)
+
+    def score_by_tile(self, histories: csr_matrix) -> Tiles:
+        """Return the scores as tiles."""
+        require_width(histories, len(self.weights_), self.name)
+        seen, weights = presence(histories), self.weights_
+
+        def write(start: int, tile: Tensor) -> None:
+            tile.copy_(multiply(seen, weights[:, start : start + tile.shape[1]]))
+
+        return Tiles(weights.device, write)
 
     def state(self) -> dict[str, Tensor]:
         """Return `weights`, B, (items, items)."""
@@ -59,37 +82,23 @@ class EASE:
         self.weights_ = state["weights"]
         return self
 
-
-def _weights(factor: Tensor) -> Tensor:
-    """Return B from the lower Cholesky factor of P⁻¹, a block of columns at a time: P is never there as a whole."""
-    items = len(factor)
-    weights = torch.empty((items, items), dtype=torch.float32, device=factor.device)
-    for start in range(0, items, BLOCK):
-        inverse = torch.zeros((items, min(BLOCK, items - start)), dtype=factor.dtype, device=factor.device)
-        inverse.diagonal(-start).fill_(1)
-        inverse = torch.linalg.solve_triangular(factor, inverse, upper=False)
-        inverse = torch.linalg.solve_triangular(factor.T, inverse, upper=True)
-        weights[:, start : start + BLOCK] = inverse / -inverse.diagonal(-start)
-    return weights.fill_diagonal_(0)
-
-
-def gram(seen: csr_matrix) -> Tensor:
-    """Return XᵀX, items × items in float64, a block of columns at a time: it is mostly sparse on the way there."""
-    items = seen.shape[1]
-    columns, rows = seen.tocsc(), seen.T.tocsr()
-    counts = torch.empty((items, items), dtype=torch.float64)
-    for start in range(0, items, BLOCK):
-        block = (rows @ columns[:, start : start + BLOCK]).toarray()
-        counts[:, start : start + BLOCK] = torch.from_numpy(block)
-    return counts
+    def _require_memory(self, histories: csr_matrix, device: str, precision: torch.dtype) -> None:
+        items, interactions = histories.shape[1], histories.nnz
+        needed = max(
+            gram.memory_needed(items, interactions, device, precision),
+            inverse.memory_needed(items, device, precision),
+        )
+        what, instead = (
+            f"ease, for the weights between {items:,} items,",
+            "use als, item-knn or mult-vae, or fewer items",
+        )
+        if precision is torch.float64:
+            # Beside the inverse there are the weights, in float32, at the end.
+            needed = max(needed, 12 * items**2)
+            what, instead = f"{what} in float64", f"raise l2, which is too small for float32, {instead}"
+        require_memory(device, needed, what, instead)
 
 
-def _require_memory(items: int, device: str) -> None:
-    # The Gram matrix is made on the processor, wherever it is inverted.
-    for place, needed in {"cpu": 8 * items**2, device: BYTES_PER_ENTRY[torch.device(device).type] * items**2}.items():
-        available = available_memory(place)
-        if available is not None and needed > available:
-            raise ModelError(
-                f"ease needs {needed / 1e9:,.1f} GB on {place} for the weights between {items:,} items, "
-                f"and {available / 1e9:,.1f} GB are available; use als, item-knn or mult-vae, or fewer items"
-            )
+def weights(inverse_gram: Tensor) -> Tensor:
+    """Return B from P, and in its place where P is in float32."""
+    return inverse_gram.div_(-inverse_gram.diagonal().clone()).fill_diagonal_(0).float()
