@@ -6,9 +6,7 @@ from scipy.sparse import csr_matrix
 
 from recae.models.base import Embedder, EmbeddingKind
 from recae.progress import Listener, Step, silence
-
-BLOCK = 1024
-"""How many users are embedded at once. Their last bits may depend on who shares a block."""
+from recae.scoring import ROWS_PER_CALL, device_of, equal_calls
 
 
 def embed_users(
@@ -19,11 +17,10 @@ def embed_users(
     listener: Listener = silence,
     task: str = "embed",
 ) -> NDArray[np.float32]:
-    """Return a float32 vector for each history, users × dimension."""
+    """Return a float32 vector for each history, users × dimension; it depends on no other, to the last bit."""
     users = histories.shape[0]
-    blocks = []
-    for start in range(0, max(users, 1), BLOCK):
-        block = histories[start : start + BLOCK]
-        blocks.append(model.embed_users(block, kind).cpu().numpy())
-        listener(Step(task, min(start + BLOCK, users), users))
-    return np.concatenate(blocks)
+    vectors = np.empty((users, model.embed_users(histories[:0], kind).shape[1]), dtype=np.float32)
+    for part, rows in equal_calls(histories, ROWS_PER_CALL[device_of(model).type]):
+        vectors[rows] = model.embed_users(part, kind)[: rows.stop - rows.start].cpu().numpy()
+        listener(Step(task, rows.stop, users))
+    return vectors

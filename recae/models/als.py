@@ -1,24 +1,30 @@
 """ALS: matrix factorisation of weighted interactions by alternating least squares, trained by implicit."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
-from itertools import pairwise
-from threading import Lock
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.recommender_base import ModelFitError
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recae.errors import Diverged, ModelError
 from recae.models.base import Count, EmbeddingKind, FitOptions, Positive, hyper_parameters, require_kind, require_width
 from recae.models.histories import require_interactions, valued
 from recae.progress import Step, TrainingSummary
+from recae.scoring import Tiles, inner_products
+from recae.threads import side_by_side
+
+SHORTEST = 16
+"""What the shortest histories are padded to when they are folded in."""
+
+TOGETHER = 2**13
+"""How many interactions, padded, are folded in at once: of 128 factors, 8 MB."""
 
 
 @hyper_parameters
@@ -77,6 +83,10 @@ class ALS:
         scores: Tensor = self.embed_users(histories) @ self.item_factors_.T
         return scores
 
+    def score_by_tile(self, histories: csr_matrix) -> Tiles:
+        """Return the scores as tiles."""
+        return inner_products(self.embed_users(histories), self.item_factors_)
+
     def embed_users(self, histories: csr_matrix, kind: EmbeddingKind = "latent") -> Tensor:
         """Return users × factors, both kinds the same: the exact solution of one half-step of the training.
 
@@ -86,14 +96,9 @@ class ALS:
         """
         require_kind(kind, self.name)
         require_width(histories, len(self.item_factors_), self.name)
-        own, device = valued(histories), self.item_factors_.device
-        weights = torch.as_tensor(self.alpha * own.data, dtype=torch.float64, device=device)
-        columns = torch.as_tensor(own.indices, device=device)
-        solved = torch.zeros((own.shape[0], self.factors), dtype=torch.float64, device=device)
-        with _one_thread():
-            for row, (start, stop) in enumerate(pairwise(own.indptr.tolist())):
-                solved[row] = solve(self.whitened_[columns[start:stop]], weights[start:stop])
-        vectors: Tensor = (solved @ self.inverse_root_).float()
+        own = valued(histories)
+        own.data = own.data.astype(np.float64) * self.alpha
+        vectors: Tensor = (solve(self.whitened_, own) @ self.inverse_root_).float()
         return vectors
 
     def embed_items(self) -> Tensor:
@@ -121,37 +126,62 @@ class ALS:
         return self
 
 
-def solve(items: Tensor, weights: Tensor) -> Tensor:
-    """Return (I + VᵀDV)⁻¹ Vᵀw, of size factors, for a history's items V, items × factors, and their weights.
+def solve(items: Tensor, weights: csr_matrix) -> Tensor:
+    """Return (I + VᵀDV)⁻¹ Vᵀw, users × factors, for each history's items V, some of `items`, and their weights.
 
-    D holds the weights' sizes less the one that every item has already; w is zero where a weight is negative. A
-    history shorter than the factors is solved for in its own size: the same is Vᵀ (I + DVVᵀ)⁻¹ w.
+    D holds the weights' sizes less the one that every item has already; w is zero where a weight is negative.
+    Histories of about one length are padded to the same, by items that change nothing, and solved for together.
     """
-    extra, wanted = weights.abs()[:, None] - 1, weights.clamp(min=0)
-    if len(items) < items.shape[1]:
-        system = extra * (items @ items.T)
-        system.diagonal().add_(1)
-        short: Tensor = items.T @ torch.linalg.solve(system, wanted)
-        return short
-    system = items.T @ (extra * items)
-    system.diagonal().add_(1)
-    long: Tensor = torch.linalg.solve(system, items.T @ wanted)
-    return long
+    lengths = np.diff(weights.indptr)
+    padded = _padded(lengths)
+    solved = items.new_zeros((len(lengths), items.shape[1]))
+    groups = []
+    for length in np.unique(padded[lengths > 0]).tolist():
+        alike, size = np.flatnonzero(padded == length), max(1, TOGETHER // length)
+        groups += [(rows, length) for rows in np.split(alike, range(size, len(alike), size))]
+
+    def work(group: tuple[NDArray[np.integer], int]) -> None:
+        rows, length = group
+        solved[torch.as_tensor(rows, device=items.device)] = _solve(items, weights, rows, length)
+
+    if items.is_cuda:
+        for group in groups:
+            work(group)
+    else:
+        side_by_side(work, groups)
+    return solved
 
 
-_LOCK = Lock()
+def _padded(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return what histories are padded to, up to an eighth more: a fact of each, whoever it is solved with."""
+    exponent = np.frexp(np.maximum(lengths, 1))[1]
+    step = np.maximum(SHORTEST, 2 ** np.maximum(exponent.astype(np.int64) - 4, 0))
+    padded: NDArray[np.int64] = -(-lengths // step) * step
+    return padded
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep many small solutions on one thread: on a busy machine, waiting for the others costs ten times the work.
+def _solve(items: Tensor, weights: csr_matrix, rows: NDArray[np.integer], length: int) -> Tensor:
+    begin, end = weights.indptr[rows, None], weights.indptr[rows + 1, None]
+    place = begin + np.arange(length)
+    there = place < end
+    place = np.where(there, place, begin)
+    given = np.where(there, weights.data[place], 0)
+    columns, extra, wanted = (
+        torch.as_tensor(array, device=items.device)
+        for array in (weights.indices[place], np.where(there, np.abs(given) - 1, 0), np.maximum(given, 0))
+    )
+    vectors = items.index_select(0, columns.flatten()).view(len(rows), length, -1)
+    solved: Tensor
+    if length < items.shape[1]:
+        # A history shorter than the factors is solved for in its own size: the same is Vᵀ (I + DVVᵀ)⁻¹ w.
+        own = torch.linalg.solve_ex(_plus_identity(extra[:, :, None] * (vectors @ vectors.mT)), wanted).result
+        solved = (vectors.mT @ own[:, :, None]).squeeze(2)
+    else:
+        system = _plus_identity(vectors.mT @ (extra[:, :, None] * vectors))
+        solved = torch.linalg.solve_ex(system, (vectors.mT @ wanted[:, :, None]).squeeze(2)).result
+    return solved
 
-    The limit holds for the whole process, so two that overlap could restore each other's.
-    """
-    with _LOCK, _thread_pools().limit(limits=1):
-        yield
 
-
-@cache
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
+def _plus_identity(matrices: Tensor) -> Tensor:
+    matrices.diagonal(dim1=1, dim2=2).add_(1)
+    return matrices

@@ -26,6 +26,7 @@ from recae.models.base import (
 )
 from recae.models.histories import digests, presence, require_interactions
 from recae.progress import Step, TrainingSummary
+from recae.scoring import Tiles, inner_products
 
 UNKNOWN = -1
 """The row of a history that was not trained on."""
@@ -94,6 +95,10 @@ class BPR:
         """Return users × items; CannotFoldIn unless every history is one of those it was trained on, or empty."""
         scores: Tensor = self.embed_users(histories, "retrieval") @ self.item_factors_.T
         return scores
+
+    def score_by_tile(self, histories: csr_matrix) -> Tiles:
+        """Return the scores as tiles."""
+        return inner_products(self.embed_users(histories, "retrieval"), self.item_factors_)
 
     def embed_users(self, histories: csr_matrix, kind: EmbeddingKind = "latent") -> Tensor:
         """Return users × factors for latent; for retrieval a last coordinate of one meets the item's bias."""
