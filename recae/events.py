@@ -4,9 +4,10 @@ A row that may not stay (an empty id; a value or a time that is no finite number
 says which and why, or is left out and counted, if the caller says so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -14,8 +15,9 @@ import pyarrow as pa
 from recae.columns import ARGUMENTS, ITEM, TIME, USER, VALUE, Columns
 from recae.errors import EventsError
 from recae.layouts import WHOLE, Log, log_in, log_of, read_item_table, with_item_ids
-from recae.rows import BAD_ROWS, alike, arrow_column, check
-from recae.sources import READABLE, TABLES, Part, file_at, files_in
+from recae.rows import BAD_ROWS, Checked, alike, arrow_column, check, complaint, ids_of, judge, time_type
+from recae.sources import READABLE, TABLES, File, Part, file_at, files_in, parquet_pieces, parquet_schema, readable
+from recae.workers import in_order
 
 __all__ = [
     "BAD_ROWS",
@@ -24,11 +26,19 @@ __all__ = [
     "USER",
     "VALUE",
     "Columns",
+    "EventStream",
     "Events",
+    "open_events",
     "read_events",
     "read_given_split",
     "read_items",
 ]
+
+
+Result = TypeVar("Result")
+
+PREPARED = "interactions.json"
+"""The file that marks a directory of saved interactions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +55,121 @@ class Events:
     items: pd.DataFrame | None
     counts: Mapping[str, int]
     source: str
+
+    @property
+    def columns(self) -> Mapping[str, pa.DataType]:
+        """The columns and their types."""
+        return {field.name: field.type for field in self.table.schema}
+
+    def ids(self, work: Callable[[pa.Table], Result]) -> Iterator[Result]:
+        """Yield what `work` makes of the two columns of ids."""
+        yield work(self.table.select([USER, ITEM]))
+
+    def pieces(self, work: Callable[[pa.Table], Result]) -> Iterator[tuple[Result, Mapping[str, int]]]:
+        """Yield what `work` makes of the table, and the counts."""
+        yield work(self.table), self.counts
+
+
+@dataclass(frozen=True, eq=False)
+class EventStream:
+    """A log in Parquet files on the disk, of which no more than a few pieces are ever in memory: read anew each time.
+
+    What `Events` has, but the table: `labels` (one a file) gives each column's name there, `times` what times become
+    (None where there are none). Row by row it is checked as `read_events` does, and with the same messages.
+    """
+
+    files: Sequence[File]
+    labels: Sequence[Mapping[str, str]]
+    times: pa.DataType | None
+    stamps: Sequence[tuple[int, ...]]
+    items: pd.DataFrame | None
+    source: str
+    skip_bad_rows: bool = False
+
+    @property
+    def columns(self) -> Mapping[str, pa.DataType | None]:
+        """The columns, and their types where they are known before a row is read."""
+        return {role: {VALUE: pa.float64(), TIME: self.times}.get(role) for role in self.labels[0]}
+
+    def ids(self, work: Callable[[pa.Table], Result]) -> Iterator[Result]:
+        """Yield what `work`, on several threads, makes of the columns of ids of each piece, bad rows among them."""
+        for file, labels in zip(self.files, self.labels, strict=True):
+            where = {role: f"{file.name}: column '{labels[role]}'" for role in (USER, ITEM)}
+
+            def ids(piece: pa.Table, where: Mapping[str, str] = where) -> Result:
+                return work(pa.table({role: ids_of(piece[role], name) for role, name in where.items()}))
+
+            yield from self._in_order(ids, file, {role: labels[role] for role in where})
+
+    def pieces(self, work: Callable[[pa.Table], Result]) -> Iterator[tuple[Result, Mapping[str, int]]]:
+        """Yield what `work`, on several threads, makes of each checked piece, in order, and the piece's counts.
+
+        Raises EventsError at the end of a file that has bad rows (unless they are skipped), of a log without events,
+        and of files that are no longer what they were when they were opened.
+        """
+        rows, kept = 0, 0
+        for file, labels in zip(self.files, self.labels, strict=True):
+            bad: dict[str, int] = {}
+            first: tuple[int, str] | None = None
+            before = rows
+
+            def checked(
+                piece: pa.Table, name: str = file.name, labels: Mapping[str, str] = labels
+            ) -> tuple[Result, Checked]:
+                found = judge(Part(name, piece, dict(labels)))
+                return work(found.table), found
+
+            for result, found in self._in_order(checked, file, labels):
+                if found.first and not first:
+                    first = rows - before + found.first[0], found.first[1]
+                bad = {key: bad.get(key, 0) + found.counts.get(key, 0) for key in {**bad, **found.counts}}
+                read = found.table.num_rows + sum(found.counts.values())
+                rows, kept = rows + read, kept + found.table.num_rows
+                yield result, {"rows": read, **found.counts}
+            if bad and not self.skip_bad_rows:
+                raise EventsError(complaint(file.name, bad, first))
+        if not kept:
+            raise EventsError(_nothing(self.source, rows))
+
+    def _in_order(self, work: Callable[[pa.Table], Result], file: File, labels: Mapping[str, str]) -> Iterator[Result]:
+        """Yield what `work` makes of the pieces of a file that nobody writes to meanwhile."""
+        try:
+            yield from in_order(work, parquet_pieces(file, labels))
+        except Exception:
+            # Whatever goes wrong with a file that is no longer the same has this one reason.
+            self._require_unchanged()
+            raise
+        self._require_unchanged()
+
+    def _require_unchanged(self) -> None:
+        for file, stamp in zip(self.files, self.stamps, strict=True):
+            if _stamp(file) != stamp:
+                raise EventsError(f"{file.name}: changed while it was read; run again when nobody writes to it")
+
+
+def open_events(
+    source: str | Path | pd.DataFrame, *, columns: Columns = Columns(), skip_bad_rows: bool = False
+) -> Events | EventStream:
+    """Open a log to be read in pieces, if it lies in Parquet files on the disk; read any other, as `read_events` does.
+
+    Whatever the rows decide (bad ones, a log without events) is said when they are read.
+    """
+    log = _log(source, columns)
+    files = log.parquet
+    if not files:
+        return read_events(source, columns=columns, skip_bad_rows=skip_bad_rows)
+    stamps = [_stamp(file) for file in files]
+    schemas = [parquet_schema(file) for file in files]
+    labels = [columns.choose(file.name, schema.names) for file, schema in zip(files, schemas, strict=True)]
+    times = {
+        time_type(schema.field(names[TIME]).type) if TIME in names else pa.null()
+        for names, schema in zip(labels, schemas, strict=True)
+    }
+    if len({tuple(names) for names in labels}) > 1 or len(times) > 1 or None in times:
+        # Parts that do not go together, or not without looking at all rows: the whole log will tell.
+        return read_events(source, columns=columns, skip_bad_rows=skip_bad_rows)
+    kind = times.pop() if TIME in labels[0] else None
+    return EventStream(files, labels, kind, stamps, log.items() if log.items else None, _name(source), skip_bad_rows)
 
 
 def read_events(
@@ -103,6 +228,8 @@ def _log(source: str | Path | pd.DataFrame, columns: Columns) -> Log:
         return Log({WHOLE: lambda: iter([_part_of(source, columns)])})
     path = _existing(source)
     file = file_at(path)
+    if (path / PREPARED).is_file():
+        raise EventsError(f"{path}: interactions that are prepared already; here the log itself is wanted")
     if path.is_dir() or file.kind == ".zip":
         log = log_in(str(path), files_in(path), columns.choose)
     elif file.kind in (*TABLES, ".dat", ".data"):
@@ -156,10 +283,19 @@ def _checked(parts: Iterable[Part], name: str, skip_bad_rows: bool) -> tuple[pa.
         counts = {key: counts.get(key, 0) + found.get(key, 0) for key in {**counts, **found}}
     table = pa.concat_tables(alike(tables, name))
     if not table.num_rows:
-        raise EventsError(
-            f"{name}: no events in it" + (" but bad rows" if counts["rows"] else "; is it the right file?")
-        )
+        raise EventsError(_nothing(name, counts["rows"]))
     return table, counts
+
+
+def _nothing(name: str, rows: int) -> str:
+    return f"{name}: no events in it" + (" but bad rows" if rows else "; is it the right file?")
+
+
+def _stamp(file: File) -> tuple[int, ...]:
+    """Return what changes when somebody writes to a file on the disk, or puts another in its place."""
+    with readable(file.name):
+        facts = cast(Path, file.path).stat()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _events(

@@ -1,29 +1,42 @@
 """The matrix of interactions: here the outside world's ids stop; everything below knows indices only."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recae.errors import EventsError
-from recae.events import BAD_ROWS, ITEM, TIME, USER, VALUE, Events
+from recae.events import BAD_ROWS, ITEM, PREPARED, Events, EventStream
 from recae.files import sha256, whole_directory
+from recae.gathering import Preparation, gather
 from recae.ids import UNKNOWN, IdMap, plain_ids
-from recae.merging import Duplicates, merge
-from recae.rows import as_index
+from recae.merging import Duplicates
+from recae.runs import Column
 
-__all__ = ["DROPS", "UNKNOWN", "Duplicates", "IdMap", "Interactions", "Preparation"]
+__all__ = [
+    "DROPS",
+    "UNKNOWN",
+    "Duplicates",
+    "IdMap",
+    "Interactions",
+    "Preparation",
+    "prepare",
+    "prepare_into",
+    "read_prepared",
+]
 
 DROPS = (*BAD_ROWS, "below_min_value", "duplicates", "events_of_short_users", "unknown_item_events")
 """The counts of events that are read and not stored: `events` is their sum plus `interactions`."""
@@ -31,23 +44,8 @@ DROPS = (*BAD_ROWS, "below_min_value", "duplicates", "events_of_short_users", "u
 FORMAT = 1
 """The version of the directory that `save` writes."""
 
-
-@dataclass(frozen=True)
-class Preparation:
-    """Which events count, and as what.
-
-    Events below `min_value` do not (a log without values keeps all); stored values are 1 ("binary") or those of the
-    log ("keep"; 1 where it has none, so that "sum" counts events); `duplicates` says what several events of one user
-    with one item become.
-    """
-
-    min_value: float | None = None
-    values: Literal["binary", "keep"] = "binary"
-    duplicates: Duplicates = "last"
-
-    def __post_init__(self) -> None:
-        if self.values not in ("binary", "keep") or self.duplicates not in get_args(Duplicates):
-            raise ValueError(f"no such preparation: {self}")
+RULES = "preparation.json"
+"""The file of a prepared directory that says by which rules it was made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +78,7 @@ class Interactions:
     @classmethod
     def from_events(
         cls,
-        events: Events,
+        events: Events | EventStream,
         preparation: Preparation = Preparation(),
         *,
         min_items: int = 1,
@@ -93,62 +91,29 @@ class Interactions:
         events with unknown items go and their users stay, if need be with an empty row.
         Raises EventsError where the threshold or `min_items` leaves no event.
         """
-        if min_items < 1:
-            raise ValueError(f"min_items is at least 1, not {min_items}")
-        table = events.table
-        bad = {key: events.counts[key] for key in BAD_ROWS if key in events.counts}
-        counts = {"events": table.num_rows + sum(bad.values()), **bad}
-        table = _above(events, preparation.min_value, counts)
+        columns: dict[str, Column] = {}
 
-        user, user_ids = _codes(table[USER])
-        item, item_ids = _codes(table[ITEM])
-        known = len(item_ids)
-        if items is not None:
-            # Unknown items get columns beyond the known ones: merging and counting treat all alike.
-            column, known = items.to_index(item_ids), len(items)
-            strange = column == UNKNOWN
-            column[strange] = known + np.arange(strange.sum())
-            item = column.astype(np.int32)[item]
-        keep = preparation.values == "keep"  # noqa: PD011  (no DataFrame)
-        data = table[VALUE].to_numpy() if keep and VALUE in table.column_names else np.ones(len(user))
-        times = table[TIME].to_numpy() if TIME in table.column_names else None
-        del table
-        user, item, data, times = merge(user, item, data, times, preparation.duplicates)
-        counts["duplicates"] = counts["events"] - sum(counts[key] for key in DROPS if key in counts) - len(user)
+        def open_column(name: str, dtype: Any) -> Column:
+            return columns.setdefault(name, Column(io.BytesIO(), dtype))
 
-        lengths = np.bincount(user, minlength=len(user_ids))
-        long = lengths >= min_items
-        counts["short_users"] = int(len(long) - long.sum())
-        counts["events_of_short_users"] = int(lengths[~long].sum())
-        if not long.any():
-            raise EventsError(
-                f"{events.source}: no user has {min_items} distinct items, the longest history {lengths.max()}; "
-                "lower --min-items"
-            )
-        stay = long[user]
-        if items is not None:
-            counts["unknown_item_events"] = int((stay & (item >= known)).sum())
-            stay &= item < known
-        if not stay.all():
-            user, item, data = user[stay], item[stay], data[stay]
-            times = None if times is None else times[stay]
-        counts["interactions"] = len(user)
-
-        user_ids = user_ids[long]
-        lengths = np.bincount(user, minlength=len(long))[long]
-        if items is None:
-            present = np.bincount(item, minlength=known) > 0
-            item, item_ids = (np.cumsum(present, dtype=np.int32) - 1)[item].astype(np.int32), item_ids[present]
-        vocabulary = IdMap(item_ids) if items is None else items
+        gathered = gather(
+            events,
+            preparation,
+            min_items=min_items,
+            vocabulary=items,
+            open_column=open_column,
+            open_scratch=io.BytesIO,
+        )
+        # Out of its file and into an array one by one: only one of them is ever there twice.
+        arrays = {name: columns.pop(name).array() for name in list(columns)}
+        indptr = _indptr(gathered.lengths)
         return cls(
-            matrix=_csr(
-                _single(data, events.source) if keep else np.ones_like(data, np.float32), item, lengths, len(vocabulary)
-            ),
-            users=IdMap(user_ids),
-            items=vocabulary,
-            item_table=_item_table(events.items, vocabulary),
-            times=times,
-            counts=counts,
+            matrix=_csr(arrays["data"], arrays["indices"], indptr, len(gathered.items)),
+            users=gathered.users,
+            items=gathered.items,
+            item_table=_item_table(events.items, gathered.items),
+            times=arrays.get("times"),
+            counts=gathered.counts,
         )
 
     def rows(self, index: Any) -> "Interactions":
@@ -176,18 +141,7 @@ class Interactions:
         with whole_directory(directory, overwrite=overwrite) as draft:
             for name, array in self._arrays().items():
                 np.save(draft / f"{name}.npy", array, allow_pickle=False)
-            for name, table in self._tables().items():
-                pa.parquet.write_table(table, draft / f"{name}.parquet")
-            small = ["indptr.npy", *(f"{name}.parquet" for name in self._tables())]
-            facts = {
-                "format": FORMAT,
-                "shape": self.matrix.shape,
-                "interactions": self.matrix.nnz,
-                "times": self.times is not None,
-                "counts": dict(self.counts),
-                "sha256": {name: sha256(draft / name) for name in small},
-            }
-            (draft / "interactions.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+            _write_facts(draft, self.users, self.items, self.item_table, self.matrix.nnz, self.counts)
 
     @classmethod
     def load(cls, directory: Path) -> "Interactions":
@@ -248,15 +202,6 @@ class Interactions:
         arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
         return arrays if self.times is None else {**arrays, "times": self.times}
 
-    def _tables(self) -> dict[str, pa.Table]:
-        try:
-            item_table = pa.Table.from_pandas(self.item_table, preserve_index=False)
-        except pa.ArrowException as error:
-            reason = " ".join(str(error).split())
-            raise EventsError(f"the item table cannot be stored ({reason}); give each column one type") from error
-        users, items = (pa.table({"id": pa.array(ids.ids)}) for ids in (self.users, self.items))
-        return {"users": users, "items": items, "item_table": item_table}
-
     def _selected(self, rows: Any, columns: Any) -> tuple[csr_matrix, NDArray[Any] | None]:
         """Return some rows or columns of the matrix, and the times of what is in them."""
         places = csr_matrix(
@@ -265,59 +210,157 @@ class Interactions:
         picked = places[rows] if columns is None else places[:, columns]
         picked.sort_indices()
         item = picked.indices.astype(np.int32, copy=False)
-        matrix = _csr(self.matrix.data[picked.data], item, np.diff(picked.indptr), picked.shape[1])
+        matrix = _csr(self.matrix.data[picked.data], item, _indptr(np.diff(picked.indptr)), picked.shape[1])
         return matrix, None if self.times is None else np.asarray(self.times[picked.data])
 
 
-def _above(events: Events, min_value: float | None, counts: dict[str, int]) -> pa.Table:
-    """Return the events whose value is at least `min_value`; a log without values keeps all, and `counts` says so."""
-    table = events.table
-    if min_value is not None and VALUE not in table.column_names:
-        counts["min_value_ignored"] = table.num_rows
-    elif min_value is not None:
-        kept = table.filter(pc.greater_equal(table[VALUE], float(min_value)))
-        counts["below_min_value"] = table.num_rows - kept.num_rows
-        if table.num_rows and not kept.num_rows:
-            highest = pc.max(table[VALUE]).as_py()
+def prepare(
+    events: Events | EventStream,
+    directory: Path,
+    preparation: Preparation = Preparation(),
+    *,
+    min_items: int = 1,
+    overwrite: bool = False,
+) -> Interactions:
+    """Write what `Interactions.from_events` makes of a log, as `save` does, and open it; see there for the errors.
+
+    Neither the log, if it is a stream, nor the matrix is ever in memory: a hundred million events take some gigabytes
+    of disk while they are sorted, in the place where the directory will be, and little memory.
+    """
+    with whole_directory(directory, overwrite=overwrite) as draft:
+        prepare_into(draft, events, preparation, min_items=min_items)
+    return Interactions.load(directory)
+
+
+def prepare_into(draft: Path, events: Events | EventStream, preparation: Preparation, *, min_items: int) -> None:
+    """Write into a directory that is there what `prepare` writes, and the rules by which it was made."""
+    with ExitStack() as files:
+        columns: dict[str, Column] = {}
+
+        def open_column(name: str, dtype: Any) -> Column:
+            file = files.enter_context((draft / f"{name}.npy").open("w+b"))
+            _write_header(file, dtype, 0)
+            return columns.setdefault(name, Column(file, dtype))
+
+        gathered = gather(
+            events,
+            preparation,
+            min_items=min_items,
+            vocabulary=None,
+            open_column=open_column,
+            # Without a name: whatever happens, nothing of it stays.
+            open_scratch=lambda: cast(BinaryIO, files.enter_context(TemporaryFile(dir=draft))),
+        )
+        for column in columns.values():
+            column.file.seek(0)
+            _write_header(column.file, column.dtype, column.length)
+    np.save(draft / "indptr.npy", _indptr(gathered.lengths), allow_pickle=False)
+    item_table = _item_table(events.items, gathered.items)
+    stored = int(gathered.lengths.sum())
+    _write_facts(draft, gathered.users, gathered.items, item_table, stored, gathered.counts)
+    rules = {**asdict(preparation), "min_items": min_items}
+    (draft / RULES).write_text(json.dumps(rules, indent=2), encoding="utf-8")
+
+
+def read_prepared(directory: Path, preparation: Preparation, *, min_items: int) -> Interactions:
+    """Open what `prepare` wrote, as if its log were read by these rules.
+
+    Values that were kept can be taken as binary, and more items asked of each user; whatever else was ruled otherwise
+    raises EventsError, for the events that would tell are gone.
+    """
+    rules = _rules(directory)
+    asked = {"min_value": preparation.min_value, "duplicates": preparation.duplicates}
+    for name, value in asked.items():
+        if rules[name] != value:
             raise EventsError(
-                f"{events.source}: no event has a value of {min_value:g} or more, the highest is {highest:g}; "
-                "train with a lower --min-value"
+                f"{directory}: prepared with {name} {rules[name]}, and {value} is asked for; "
+                f"ask for {rules[name]}, or prepare the log again"
             )
-        table = kept
-    if not table.num_rows:
-        raise EventsError(f"{events.source}: no events in it; is it the right file?")
-    return table
+    if rules["min_items"] > min_items:
+        raise EventsError(
+            f"{directory}: prepared with min_items {rules['min_items']}, and {min_items} is asked for; "
+            f"ask for {rules['min_items']} or more, or prepare the log again"
+        )
+    part = Interactions.load(directory)
+    if preparation.values == "binary":  # noqa: PD011  (no DataFrame)
+        ones = np.ones(part.matrix.nnz, np.float32)
+        part = replace(part, matrix=_csr(ones, part.matrix.indices, part.matrix.indptr, part.matrix.shape[1]))
+    return _of_users_with(min_items, part, str(directory))
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pd.Index]:
-    """Return each event's place among the distinct ids, and those ids in ascending order."""
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    encoded = encoded.unify_dictionaries()
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
-    distinct = encoded.chunk(0).dictionary
-    order = pc.array_sort_indices(distinct).to_numpy()
-    # A dictionary may hold ids of which no event is left.
-    used = np.zeros(len(distinct), dtype=bool)
-    used[codes] = True
-    order = order[used[order]]
-    place = np.zeros(len(distinct), dtype=np.int32)
-    place[order] = np.arange(len(order))
-    return place[codes], as_index(distinct.take(pa.array(order)))
+def _of_users_with(min_items: int, part: Interactions, source: str) -> Interactions:
+    """Return the users who have so many items, and the items that they have, counted as `from_events` does."""
+    lengths = np.diff(part.matrix.indptr)
+    long = lengths >= min_items
+    if long.all():
+        return part
+    if not long.any():
+        raise EventsError(
+            f"{source}: no user has {min_items} distinct items, the longest history {lengths.max()}; lower --min-items"
+        )
+    left = part.rows(long)
+    left = left.columns(np.bincount(left.matrix.indices, minlength=len(left.items)) > 0)
+    dropped = {"short_users": int((~long).sum()), "events_of_short_users": int(lengths[~long].sum())}
+    counts = {**part.counts, **{key: part.counts.get(key, 0) + count for key, count in dropped.items()}}
+    return replace(left, counts=counts | {"interactions": left.matrix.nnz})
 
 
-def _single(values: NDArray[np.float64], source: str) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        single = values.astype(np.float32)
-    if not np.isfinite(single).all():
-        raise EventsError(f"{source}: values beyond {np.finfo(np.float32).max:.1e} cannot be kept; scale them down")
-    return single
+def _rules(directory: Path) -> dict[str, Any]:
+    path = directory / RULES
+    try:
+        rules: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        Preparation(rules["min_value"], rules["values"], rules["duplicates"])
+        rules["min_items"] = int(rules["min_items"])
+    except FileNotFoundError as error:
+        raise EventsError(
+            f"{directory}: saved without its rules ({RULES} is missing); prepare the log again"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EventsError(f"{path}: damaged, not what was saved; prepare the log again") from error
+    return rules
 
 
-def _csr(data: NDArray[np.float32], item: NDArray[np.int32], lengths: NDArray[Any], width: int) -> csr_matrix:
-    indptr = np.zeros(len(lengths) + 1, dtype=np.int32 if len(data) < 2**31 else np.int64)
+def _write_header(file: BinaryIO, dtype: Any, length: int) -> None:
+    """Write the head of a .npy file: as many bytes for any length, so that the length can be put in at the end."""
+    described = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": described, "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _write_facts(
+    draft: Path, users: IdMap, items: IdMap, item_table: pd.DataFrame, stored: int, counts: Mapping[str, int]
+) -> None:
+    """Write what stands beside the arrays of a directory: ids, item table, and the facts by which they are checked."""
+    try:
+        told = pa.Table.from_pandas(item_table, preserve_index=False)
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise EventsError(f"the item table cannot be stored ({reason}); give each column one type") from error
+    tables = {"users": pa.table({"id": pa.array(users.ids)}), "items": pa.table({"id": pa.array(items.ids)})}
+    tables["item_table"] = told
+    for name, table in tables.items():
+        pa.parquet.write_table(table, draft / f"{name}.parquet")
+    facts = {
+        "format": FORMAT,
+        "shape": (len(users), len(items)),
+        "interactions": stored,
+        "times": (draft / "times.npy").exists(),
+        "counts": dict(counts),
+        "sha256": {name: sha256(draft / name) for name in ["indptr.npy", *(f"{name}.parquet" for name in tables)]},
+    }
+    (draft / PREPARED).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+def _indptr(lengths: NDArray[Any]) -> NDArray[Any]:
+    stored = int(lengths.sum())
+    indptr = np.zeros(len(lengths) + 1, dtype=np.int32 if stored < 2**31 else np.int64)
     np.cumsum(lengths, out=indptr[1:])
+    return indptr
+
+
+def _csr(data: NDArray[np.float32], item: NDArray[np.int32], indptr: NDArray[Any], width: int) -> csr_matrix:
     parts: Any = (data, item, indptr)
-    matrix = csr_matrix(parts, shape=(len(lengths), width))
+    matrix = csr_matrix(parts, shape=(len(indptr) - 1, width))
     matrix.has_sorted_indices = matrix.has_canonical_format = True
     return matrix
 
@@ -350,7 +393,7 @@ def _distinct(chosen: Any, size: int) -> NDArray[np.int64]:
 
 
 def _facts(directory: Path) -> dict[str, Any]:
-    path = directory / "interactions.json"
+    path = directory / PREPARED
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if facts["format"] > FORMAT:

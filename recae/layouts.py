@@ -4,7 +4,7 @@ A layout says which parts a log has, and what its items are called. A log that c
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -47,12 +47,14 @@ Siblings = Mapping[str, File]
 class Log:
     """A log before its rows are checked: its sides, each in parts that are read one by one, and its items, if told.
 
-    `fixed` says that the layout leaves no columns to choose.
+    `fixed` says that the layout leaves no columns to choose. `parquet` has the files of a log that is in nothing but
+    Parquet files on the disk: it can be read in pieces.
     """
 
     sides: Mapping[str, Callable[[], Iterator[Part]]]
     items: Callable[[], pd.DataFrame] | None = None
     fixed: bool = False
+    parquet: Sequence[File] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,7 @@ def log_in(name: str, files: Mapping[str, File], choose: Choose) -> Log:
     parts = [file for file in files.values() if file.kind in PARQUET]
     tables = [file for file in files.values() if file.kind in (*PARQUET, *ARROW, ".csv", ".tsv")]
     if parts and len(parts) == len(tables):
-        return Log({WHOLE: lambda: (read_log(file, choose) for file in parts)})
+        return Log({WHOLE: lambda: (read_log(file, choose) for file in parts)}, parquet=_on_disk(parts))
     if len(tables) == 1:
         return Log({WHOLE: lambda: iter([read_log(tables[0], choose)])})
     known = ", ".join(" + ".join(layout.sides.values()) for layout in LAYOUTS)
@@ -90,7 +92,7 @@ def log_of(path: Path, choose: Choose) -> Log:
     """Return the log of a single file; one of a headerless layout brings the item table that lies beside it."""
     file, reader = file_at(path), _reader(path.name)
     if reader is None:
-        return Log({WHOLE: lambda: iter([read_log(file, choose)])})
+        return Log({WHOLE: lambda: iter([read_log(file, choose)])}, parquet=_on_disk([file]))
     layout = next(layout for layout in LAYOUTS if path.name in layout.sides.values())
     siblings = {beside.name: file_at(beside) for beside in path.parent.iterdir()}
     return Log({WHOLE: lambda: iter([reader(file)])}, _items(layout, siblings), fixed=True)
@@ -138,7 +140,12 @@ def _laid_out(layout: Layout, inside: Siblings, choose: Choose) -> Log:
         return lambda: iter([reader(inside[name]) if reader else read_log(inside[name], choose)])
 
     sides = {side: part(name) for side, name in layout.sides.items()}
-    return Log(sides, _items(layout, inside), fixed=_reader(first_of(layout)) is not None)
+    parquet = _on_disk([inside[name] for name in layout.sides.values()])
+    return Log(sides, _items(layout, inside), fixed=_reader(first_of(layout)) is not None, parquet=parquet)
+
+
+def _on_disk(files: Sequence[File]) -> Sequence[File]:
+    return files if all(file.kind in PARQUET and file.path for file in files) else ()
 
 
 def _items(layout: Layout, inside: Siblings) -> Callable[[], pd.DataFrame] | None:

@@ -3,7 +3,8 @@
 Nothing here walks over rows: a column of text is dictionary-encoded, and its few distinct values are judged.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,36 @@ Bad = NDArray[np.bool_]
 """One entry a row: True where the row may not stay."""
 
 
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """The rows of a part that may stay, and what is wrong with the others: how many by reason, the first and why."""
+
+    table: pa.Table
+    counts: dict[str, int]
+    first: tuple[int, str] | None
+
+
 def check(part: Part, *, skip_bad_rows: bool) -> tuple[pa.Table, dict[str, int]]:
     """Return a part's rows with ids of int64, uint64 or text, values float64, times int64 or float64; no nulls.
 
     Bad rows raise EventsError, or are dropped and counted by reason. `rows` counts all that were read.
     """
+    checked = judge(part)
+    counts = ({MISFIT[0]: part.misfits} if part.misfits else {}) | checked.counts
+    if counts and not skip_bad_rows:
+        raise EventsError(complaint(part.name, counts, checked.first, part.line_of))
+    table = checked.table
+    if part.text:
+        for index, role in enumerate((USER, ITEM)):
+            table = table.set_column(index, role, integers_where_canonical(table[role]))
+    return table, {"rows": part.table.num_rows + part.misfits, **counts}
+
+
+def judge(part: Part) -> Checked:
+    """Return what may stay of a part, or of a piece of one: rows are judged one by one (but times that are spelled)."""
     columns: dict[str, pa.ChunkedArray] = {}
     bad = np.zeros(part.table.num_rows, dtype=bool)
-    counts = {MISFIT[0]: part.misfits} if part.misfits else {}
+    counts: dict[str, int] = {}
     first: tuple[int, str] | None = None
     for role in part.table.column_names:
         where = f"{part.name}: column '{part.labels[role]}'"
@@ -59,15 +82,15 @@ def check(part: Part, *, skip_bad_rows: bool) -> tuple[pa.Table, dict[str, int]]
             row = int(fresh.argmax())
             first = min(first or (row, reason), (row, reason))
             bad |= wrong
-    if counts and not skip_bad_rows:
-        raise EventsError(_complaint(part, counts, first))
     table = pa.table(columns)
-    if bad.any():
-        table = table.filter(pa.array(~bad))
-    if part.text:
-        for index, role in enumerate((USER, ITEM)):
-            table = table.set_column(index, role, integers_where_canonical(table[role]))
-    return table, {"rows": part.table.num_rows + part.misfits, **counts}
+    return Checked(table.filter(pa.array(~bad)) if bad.any() else table, counts, first)
+
+
+def time_type(kind: pa.DataType) -> pa.DataType | None:
+    """Return what a column of times of this type becomes, int64 or float64; None where its values decide."""
+    if pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and kind.scale != 0):
+        return pa.float64()
+    return None if _is_text(kind) or pa.types.is_dictionary(kind) else pa.int64()
 
 
 def ids_of(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
@@ -264,15 +287,21 @@ def _spelled_times(distinct: pa.Array) -> pa.Array:
     return wanted.cast(pa.float64())
 
 
-def _complaint(part: Part, counts: dict[str, int], first: tuple[int, str] | None) -> str:
+def complaint(
+    name: str,
+    counts: Mapping[str, int],
+    first: tuple[int, str] | None,
+    line_of: Callable[[int | None], tuple[int, bool]] | None = None,
+) -> str:
+    """Return the line that says how many rows of a file are bad, where the first is (by its row, from 0), and why."""
     row, reason = first or (None, MISFIT[1])
     place = f"row {(row or 0) + 1}"
-    if part.line_of:
-        line, misfit = part.line_of(row)
+    if line_of:
+        line, misfit = line_of(row)
         place, reason = f"line {line}", MISFIT[1] if misfit else reason
     total = sum(counts.values())
     rows = "1 bad row" if total == 1 else f"{total} bad rows"
-    return f"{part.name}: {rows}, the first in {place}: {reason}; mend the file, or pass --skip-bad-rows to go without"
+    return f"{name}: {rows}, the first in {place}: {reason}; mend the file, or pass --skip-bad-rows to go without"
 
 
 def _of_distinct(column: pa.ChunkedArray, judge: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:

@@ -10,7 +10,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,6 +36,9 @@ MAGIC = {b"PAR1": "Parquet", b"PK\x03\x04": "zip", b"ARROW1": "Arrow", b"FEA1": 
 
 ENCRYPTED = 0x1
 """The flag of a zip's member that a password protects."""
+
+PIECE = 1 << 20
+"""Rows of a Parquet file that are looked at together."""
 
 BLOCK = 1 << 20
 """Bytes that Arrow parses at a time; no record may be longer."""
@@ -153,9 +156,38 @@ def read_text_log(file: File, form: Delimited, choose: Choose) -> Part:
 
 def read_typed(file: File, choose: Choose | None = None) -> pa.Table:
     """Read a Parquet, Arrow or Feather file: the chosen columns, or all of them."""
+    with _typed(file):
+        return _read_parquet(file, choose) if file.kind in PARQUET else _read_arrow(file)
+
+
+def parquet_schema(file: File) -> pa.Schema:
+    """Return the columns of a Parquet file on the disk, with their types."""
+    with _typed(file):
+        return pa.parquet.read_schema(file.path)
+
+
+def parquet_pieces(file: File, labels: Mapping[str, str]) -> Iterator[pa.Table]:
+    """Read some columns (role → name) of a Parquet file on the disk, PIECE rows at a time, or one piece without rows.
+
+    A piece is all that is in memory, however long the file's row groups are.
+    """
+    names = list(labels.values())
+    with _typed(file), pa.parquet.ParquetFile(file.path, pre_buffer=False, buffer_size=BLOCK) as parquet:
+        empty = True
+        for batch in parquet.iter_batches(PIECE, columns=names):
+            empty = False
+            yield pa.table({role: batch.column(name) for role, name in labels.items()})
+        if empty:
+            nothing = parquet.schema_arrow.empty_table()
+            yield pa.table({role: nothing[name] for role, name in labels.items()})
+
+
+@contextmanager
+def _typed(file: File) -> Iterator[None]:
+    """Turn whatever reading a damaged Parquet or Arrow file raises into one line that names the file."""
     what = "Parquet" if file.kind in PARQUET else "Arrow"
     try:
-        return _read_parquet(file, choose) if file.kind in PARQUET else _read_arrow(file)
+        yield
     except (pa.ArrowException, OSError) as error:
         raise EventsError(f"{file.name}: not {what}, or cut short ({_one_line(error)}); write it again") from error
 

@@ -1,0 +1,90 @@
+"""`recae data prepare`: a directory that takes the log's place, and refuses what it can no longer tell."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import call, log
+
+from recae.errors import EventsError
+from recae.experiment import prepare_log, read_interactions
+from recae.recipe import DataSection
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    log().to_parquet(tmp_path / "log.parquet", row_group_size=100)
+    return tmp_path
+
+
+def section(path: Path, **rules: object) -> DataSection:
+    return DataSection.model_validate({"path": str(path), "min_items": 1, **rules})
+
+
+@pytest.mark.parametrize("asked", [{}, {"values": "keep"}, {"min_items": 6}, {"values": "keep", "min_items": 7}])
+@pytest.mark.parametrize("rules", [{}, {"min_value": 3.0}, {"duplicates": "mean"}, {"min_items": 6}])
+def test_a_prepared_log_is_read_as_the_log_itself(folder: Path, rules: dict, asked: dict) -> None:
+    prepare_log(section(folder / "log.parquet", **{"values": "keep", **rules}), folder / "ready")
+    both = {**rules, **asked, "min_items": max(rules.get("min_items", 1), asked.get("min_items", 1))}
+    one, other = (read_interactions(section(folder / name, **both)) for name in ("log.parquet", "ready"))
+    assert one.digest() == other.digest()
+    assert dict(one.counts) == dict(other.counts)
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (
+            {"min_value": 4.0},
+            "prepared with min_value 3.0, and 4.0 is asked for; ask for 3.0, or prepare the log again",
+        ),
+        ({}, "prepared with min_value 3.0, and None is asked for"),
+        ({"min_value": 3.0, "duplicates": "sum"}, "prepared with duplicates last, and sum is asked for"),
+        ({"min_value": 3.0, "min_items": 1}, "prepared with min_items 2, and 1 is asked for; ask for 2 or more"),
+        ({"min_value": 3.0, "min_items": 99}, "no user has 99 distinct items, the longest history"),
+        ({"min_value": 3.0, "columns": {"user": "u"}}, "prepared already, with its columns and items"),
+    ],
+)
+def test_rules_it_was_not_prepared_by_are_refused(folder: Path, rules: dict, words: str) -> None:
+    prepare_log(section(folder / "log.parquet", values="keep", min_value=3.0, min_items=2), folder / "ready")
+    with pytest.raises(EventsError) as caught:
+        read_interactions(section(folder / "ready", **{"min_items": 2, **rules}))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"min_value": "x", "values": 1, "duplicates": 2, "min_items": 3}'])
+def test_damaged_rules_are_refused(folder: Path, text: str | None) -> None:
+    prepare_log(section(folder / "log.parquet"), folder / "ready")
+    rules = folder / "ready" / "preparation.json"
+    rules.unlink() if text is None else rules.write_text(text)
+    with pytest.raises(EventsError, match="prepare the log again"):
+        read_interactions(section(folder / "ready"))
+
+
+def test_an_item_table_that_tells_nothing_leaves_no_directory(folder: Path) -> None:
+    pd.DataFrame({"item_id": ["other"], "title": ["Other"]}).to_parquet(folder / "items.parquet")
+    with pytest.raises(EventsError, match="tells nothing of any item"):
+        prepare_log(section(folder / "log.parquet", items=str(folder / "items.parquet")), folder / "ready")
+    assert sorted(path.name for path in folder.iterdir()) == ["items.parquet", "log.parquet"]
+
+
+def test_the_command(folder: Path) -> None:
+    ready = folder / "ready"
+    done = call("data", "prepare", folder / "log.parquet", "--out", ready)
+    assert done.code == 0 and "60 users, 24 items" in done.out and str(ready) in done.out
+    again = call("data", "prepare", folder / "log.parquet", "--out", ready)
+    assert again.code == 2 and "--overwrite" in again.err
+    told = json.loads(call("data", "prepare", folder / "log.parquet", "--out", ready, "--overwrite", "--json").out)
+    assert told["users"] == 60 and told["interactions"] == told["counts"]["interactions"]
+
+    described = [call("data", "describe", path, "--json").out for path in (folder / "log.parquet", ready)]
+    assert described[0] == described[1]
+    trained = [call("train", "ease", path, "--out", folder / f"of-{path.name}", "--json", "--quiet")
+               for path in (folder / "log.parquet", ready)]  # fmt: skip
+    assert [one.code for one in trained] == [0, 0]
+    weights = [(folder / f"of-{name}" / "weights.safetensors").read_bytes() for name in ("log.parquet", "ready")]
+    assert weights[0] == weights[1]
+
+    refused = call("recommend", folder / "of-ready", ready, "--out", folder / "top.parquet")
+    assert refused.code == 2 and "prepared already; here the log itself is wanted" in refused.err
