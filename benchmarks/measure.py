@@ -48,10 +48,12 @@ def median(seconds: Sequence[float]) -> float:
     return statistics.median(seconds)
 
 
-def in_child(script: Path, *arguments: str, environment: Mapping[str, str] = {}) -> dict[str, Any]:
+def in_child(
+    script: Path, *arguments: str, environment: Mapping[str, str] = {}, python: str | Path = sys.executable
+) -> dict[str, Any]:
     """Run a benchmark script again in a process of its own; return the JSON object it prints as its last line."""
     done = subprocess.run(
-        [sys.executable, str(script), *arguments],
+        [str(python), str(script), *arguments],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         text=True,
@@ -64,6 +66,11 @@ def peak_resident() -> int:
     """Return the most bytes this process has had resident, pages of mapped files included (Linux)."""
     status = Path("/proc/self/status").read_text()
     return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def forget_peak() -> None:
+    """Make `peak_resident` start again from what is resident now (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from recae.interactions import IdMap, Interactions, Preparation
     from recae.metrics import Metric
     from recae.models import MODELS, build
-    from recae.models.base import Embedder, FitOptions, Recommender, Validation
+    from recae.models.base import Embedder, FitOptions, Recommender
     from recae.ranking import TopN, top_n
     from recae.splitting import Fold, Split, given, global_time, leave_last_out, strong_generalisation
+    from recae.validation import Validation
 
 _HOMES = {
     "recae.artifact": ("FittedModel", "load_model", "save_model"),
@@ -30,9 +31,10 @@ _HOMES = {
     "recae.interactions": ("IdMap", "Interactions", "Preparation"),
     "recae.metrics": ("Metric",),
     "recae.models": ("MODELS", "build"),
-    "recae.models.base": ("Embedder", "FitOptions", "Recommender", "Validation"),
+    "recae.models.base": ("Embedder", "FitOptions", "Recommender"),
     "recae.ranking": ("TopN", "top_n"),
     "recae.splitting": ("Fold", "Split", "given", "global_time", "leave_last_out", "strong_generalisation"),
+    "recae.validation": ("Validation",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

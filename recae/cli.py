@@ -12,14 +12,14 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from recae.errors import InputError, Interrupted, MemoryRanShort, OutputError, RecaeError
+from recae.errors import InputError, Interrupted, MemoryRanShort, NotRecorded, OutputError, RecaeError
 
 if TYPE_CHECKING:
     from recae.jobs import Written
@@ -45,6 +45,7 @@ Out = Annotated[Path, typer.Option("--out", help="The directory to write; it app
 OutTable = Annotated[Path, typer.Option("--out", help="The .parquet file to write; it appears whole or not at all.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run at --out.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Say where the time went, and leave a trace beside --out.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -106,7 +107,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning that is meant for the user as one line, and leave the others as they are."""
-    if issubclass(category, MemoryRanShort):
+    if issubclass(category, MemoryRanShort | NotRecorded):
         print(f"note: {message}", file=sys.stderr)
     else:
         _show_otherwise(message, category, filename, lineno, file, line)
@@ -208,13 +209,14 @@ def train(
     skip_bad_rows: SkipBadRows = False,
     seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The model's seed.")] = 42,
     device: Device = "auto",
+    profile: Profile = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Fit one model on all the events, and leave a model directory."""
-    from recae import console, jobs
+    from recae import console, jobs, profiling
     from recae.models import build
     from recae.recipe import read_settings
 
@@ -228,7 +230,9 @@ def train(
         min_items=min_items,
         skip_bad_rows=skip_bad_rows,
     )
-    with _resumable(out, jobs.checkpoint_of(out)), console.progress_bars(quiet) as listener:
+    trace = jobs.trace_of(out)
+    profiled = profiling.take(trace, overwrite=overwrite) if profile else nullcontext()
+    with _resumable(out, jobs.checkpoint_of(out)), console.progress_bars(quiet) as listener, profiled as taken:
         card, notes = jobs.train(
             built,
             data,
@@ -238,16 +242,20 @@ def train(
             device=device,
             resume=resume,
             overwrite=overwrite,
-            listener=listener,
+            listener=taken.listen(listener) if taken else listener,
         )
     if as_json:
-        _print_json({"out": str(out), **card.model_dump(mode="json"), "notes": notes})
+        result = {"out": str(out), **card.model_dump(mode="json"), "notes": notes}
+        _print_json(result | ({"profile": {"trace": str(trace), **taken.tables()}} if taken else {}))
     elif not quiet:
         console.say(
             f"{out}: {built!r}, trained on {card.data.users:,} users, {card.data.items:,} items and "
             f"{card.data.interactions:,} interactions in {card.training['seconds']:.1f} s"
         )
         console.print_notes(notes)
+        if taken:
+            console.print_profile(taken)
+            console.say(f"the trace is {trace}; https://ui.perfetto.dev shows it")
 
 
 @app.command()
@@ -456,6 +464,47 @@ def data_describe(
     else:
         console.print_description(description, interactions.counts["events"])
         console.print_notes(notes(interactions.counts))
+
+
+@data_app.command("prepare")
+def data_prepare(
+    events: Events,
+    out: Out,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    value_col: ValueCol = None,
+    time_col: TimeCol = None,
+    min_value: MinValue = None,
+    min_items: MinItems = 1,
+    items: ItemTable = None,
+    skip_bad_rows: SkipBadRows = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a log, once, into a directory that train, compare and describe take in its place and open at once."""
+    from recae import console
+    from recae.experiment import prepare_log
+    from recae.notes import notes
+
+    columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
+    data = _data_section(
+        events,
+        columns,
+        items=items and str(items),
+        values="keep",
+        min_value=min_value,
+        min_items=min_items,
+        skip_bad_rows=skip_bad_rows,
+    )
+    prepared = prepare_log(data, out, overwrite=overwrite)
+    users, known = prepared.matrix.shape
+    if as_json:
+        sizes = {"users": users, "items": known, "interactions": prepared.matrix.nnz}
+        _print_json({"out": str(out), **sizes, "counts": dict(prepared.counts)})
+    elif not quiet:
+        console.say(f"{out}: {users:,} users, {known:,} items and {prepared.matrix.nnz:,} interactions")
+        console.print_notes(notes(prepared.counts))
 
 
 @app.command()

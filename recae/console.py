@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -13,8 +14,12 @@ from rich.table import Table
 
 from recae.comparison import better_than
 from recae.datasets import Description
-from recae.experiment import Outcome
 from recae.progress import Listener, Step, silence
+
+if TYPE_CHECKING:
+    # They bring torch and mlflow with them, and some commands need neither.
+    from recae.experiment import Outcome
+    from recae.profiling import Profile
 
 NARROWEST = 160
 """Columns a table gets where there is no terminal to measure, such as a log file."""
@@ -64,7 +69,7 @@ def progress_bars(quiet: bool) -> Iterator[Listener]:
         yield show
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_outcome(outcome: "Outcome") -> None:
     """Print what an experiment found: models × metrics, what is better than what, and what to know about it."""
     header, rows = metric_rows(outcome.metrics)
     print_table(header, rows)
@@ -85,6 +90,14 @@ def print_summary(summary: pd.DataFrame) -> None:
         for _, row in summary.iterrows()
     ]
     print_table(["metric", "value", "95 % interval", "users"], rows)
+
+
+def print_profile(profile: "Profile") -> None:
+    """Print where the time went: the stages of all of the work, then the operations in the recorded stretch of it."""
+    for what, spent in (("stage", profile.stages()), ("operation", profile.operations())):
+        rows = [[one.name, f"{one.calls:,}", f"{1e3 * one.seconds:,.1f}", f"{one.share:.1%}"] for one in spent]
+        if rows:
+            print_table([what, "calls", "self ms", "share"], rows)
 
 
 def print_notes(notes: Mapping[str, int]) -> None:

@@ -16,6 +16,7 @@
     └── Interrupted           training was stopped on request; its checkpoint is usable
 
     MemoryRanShort            a warning: memory ran out, and the work goes on in smaller pieces
+    NotRecorded               a warning: a training step could not be recorded on CUDA, and goes on without
 
 A message says what is wrong, where (file, row, key), and what to do, in one line.
 """
@@ -30,6 +31,10 @@ class RecaeError(Exception):
 
 class MemoryRanShort(UserWarning):
     """Memory ran out, and the work goes on in smaller pieces, with the same result."""
+
+
+class NotRecorded(UserWarning):
+    """A training step could not be recorded on CUDA: the work goes on slower, with the same result."""
 
 
 class InputError(RecaeError):

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -36,11 +36,12 @@ from recae.device import resolve_device
 from recae.embedding import embed_users
 from recae.errors import EventsError, ModelError, OutputError, SplitError
 from recae.evaluation import Evaluation, evaluate, places_needed, summarise
-from recae.events import Events, read_events, read_given_split, read_items
-from recae.files import move_directory, refuse_existing, whole_file
-from recae.interactions import UNKNOWN, IdMap, Interactions, Preparation
-from recae.models.base import Embedder, FitOptions, Recommender, Validation
+from recae.events import PREPARED, Columns, Events, EventStream, open_events, read_given_split, read_items
+from recae.files import move_directory, refuse_existing, whole_directory, whole_file
+from recae.interactions import UNKNOWN, IdMap, Interactions, Preparation, prepare_into, read_prepared
+from recae.models.base import Embedder, FitOptions, Recommender
 from recae.notes import notes
+from recae.profiling import stage
 from recae.progress import Listener, silence
 from recae.ranking import TopN, top_n
 from recae.recipe import DataSection, Given, GlobalTime, LeaveLastOut, Recipe, StrongGeneralisation
@@ -48,6 +49,9 @@ from recae.report import ReportInput, write_report
 from recae.splitting import Split, given, global_time, leave_last_out, strong_generalisation
 from recae.tables import recommendations, write_table
 from recae.tracking import Run, Tracker
+from recae.validation import Validation
+
+Log = TypeVar("Log", bound=Events | EventStream)
 
 LONGEST_NAME = 200
 """In bytes: file systems take 255, and what is written beside an output adds its own endings."""
@@ -144,11 +148,28 @@ def naming_source(source: str, counts: Mapping[str, int] | None = None) -> Itera
 
 
 def read_interactions(data: DataSection) -> Interactions:
-    """Read a log as a recipe says into interactions."""
-    events = read_events(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows)
-    interactions = Interactions.from_events(_with_items(events, data), data.preparation, min_items=data.min_items)
+    """Read a log as a recipe says into interactions, or what `data prepare` has made of one."""
+    path = Path(data.path)
+    if (path / PREPARED).is_file():
+        if data.items is not None or data.names != Columns():
+            raise EventsError(f"{path}: prepared already, with its columns and items; leave out their options")
+        return read_prepared(path, data.preparation, min_items=data.min_items)
+    interactions = Interactions.from_events(_opened(data), data.preparation, min_items=data.min_items)
     _require_described(interactions, data)
     return interactions
+
+
+def prepare_log(data: DataSection, out: Path, *, overwrite: bool = False) -> Interactions:
+    """Read a log as a recipe says into a directory that can be given in the place of the log."""
+    require_place(out, PREPARED, overwrite=overwrite)
+    with whole_directory(out, overwrite=overwrite) as draft:
+        prepare_into(draft, _opened(data), data.preparation, min_items=data.min_items)
+        _require_described(Interactions.load(draft), data)
+    return Interactions.load(out)
+
+
+def _opened(data: DataSection) -> Events | EventStream:
+    return _with_items(open_events(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows), data)
 
 
 def read_split(recipe: Recipe) -> Split:
@@ -192,7 +213,8 @@ def fit_into(
     """Fit a model and save it as a model directory, with what its training took and showed."""
     started = time.perf_counter()
     try:
-        model.fit(interactions.matrix, options)
+        with stage("fit"):
+            model.fit(interactions.matrix, options)
     except (MemoryError, RuntimeError) as error:
         # torch has no error of its own for a processor's memory, numpy and CUDA have.
         if isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error):
@@ -206,18 +228,19 @@ def fit_into(
     summary = getattr(model, "training_", None)
     if summary is not None:
         training |= asdict(summary)
-    save_model(
-        directory,
-        model,
-        interactions,
-        preparation=preparation,
-        seed=options.seed,
-        training=training,
-        overwrite=overwrite,
-    )
+    with stage("save the model"):
+        save_model(
+            directory,
+            model,
+            interactions,
+            preparation=preparation,
+            seed=options.seed,
+            training=training,
+            overwrite=overwrite,
+        )
 
 
-def _with_items(events: Events, data: DataSection) -> Events:
+def _with_items(events: Log, data: DataSection) -> Log:
     return events if data.items is None else replace(events, items=read_items(data.items))
 
 

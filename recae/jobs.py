@@ -20,14 +20,16 @@ from recae.experiment import fit_into, naming_source, read_interactions, require
 from recae.interactions import UNKNOWN, Interactions
 from recae.metrics import Metric
 from recae.models import MODELS
-from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Transductive, Validation
+from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Transductive
 from recae.notes import notes
+from recae.profiling import stage
 from recae.progress import Listener, silence
 from recae.ranking import ranked_lists, top_n
 from recae.recipe import DataSection
 from recae.sources import column_names, file_at
 from recae.splitting import SHORTEST_TO_HOLD_OUT, Fold, hold_out, hold_out_users, unseen
 from recae.tables import embeddings, recommendations, write_table
+from recae.validation import Validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,11 @@ class Written:
 def checkpoint_of(out: Path) -> Path:
     """Return where the checkpoint of a training lies until its model directory is there."""
     return out.parent / f"{out.name}.checkpoint"
+
+
+def trace_of(out: Path) -> Path:
+    """Return where the trace of a training lies that a profile is taken of."""
+    return out.parent / f"{out.name}.trace.json"
 
 
 def train(
@@ -72,7 +79,8 @@ def train(
                 f"{checkpoint} holds an interrupted training; pass --resume to go on, or --overwrite to start again"
             )
         checkpoint.unlink()
-    interactions, validation = read_interactions(data), None
+    with stage("read the log"):
+        interactions, validation = read_interactions(data), None
     told = notes(interactions.counts)
     for ids, what in ((interactions.users, "user"), (interactions.items, "item")):
         if len(ids) < 2:

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from recae.models.base import Validation
+from recae.validation import Validation
 
 
 def checkerboard(size: int = 12) -> Validation:

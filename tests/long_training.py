@@ -11,9 +11,10 @@ import torch
 from scipy.sparse import csr_matrix
 
 from recae.errors import Interrupted
-from recae.models.base import FitOptions, Validation
+from recae.models.base import FitOptions
 from recae.models.mult_vae import MultVAE
 from recae.progress import Step
+from recae.validation import Validation
 
 EPOCHS = 60
 INTERRUPTED = 7

@@ -22,6 +22,7 @@ SMALL: Mapping[str, dict[str, Any]] = {
     "ease": {"l2": 1.0},
     "mult-dae": {"latent": 8, "learning_rate": 0.01, "epochs": 2},
     "mult-vae": {"hidden": (16,), "latent": 8, "learning_rate": 0.01, "epochs": 2, "kl_cap": 0.01},
+    "rec-vae": {"hidden": 16, "layers": 3, "latent": 8, "learning_rate": 0.01, "epochs": 2},
 }
 """Settings that are quick."""
 
@@ -29,6 +30,7 @@ ENOUGH: Mapping[str, dict[str, Any]] = {
     "bpr": {"iterations": 300},
     "mult-dae": {"epochs": 100},
     "mult-vae": {"epochs": 100},
+    "rec-vae": {"epochs": 100},
 }
 """What else it takes to learn a checkerboard."""
 

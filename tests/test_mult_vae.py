@@ -7,7 +7,6 @@ from long_training import histories
 
 from recae.autoencoder import networks
 from recae.autoencoder.batches import batch_of
-from recae.autoencoder.networks import initialise
 from recae.errors import ModelError
 from recae.models.mult_dae import MultDAE
 from recae.models.mult_vae import MultVAE, kl_weight
@@ -22,10 +21,10 @@ def test_kl_weight_rises_by_updates_up_to_its_cap() -> None:
 def test_the_objective_is_the_annealed_bound_of_the_paper(updates: int) -> None:
     model = MultVAE(hidden=9, latent=4, dropout=0.3, kl_cap=0.5, kl_anneal_steps=200)
     network = model.build_network(50).to_empty(device="cpu")
-    initialise(network, torch.Generator().manual_seed(0))
+    network.initialise(torch.Generator().manual_seed(0))
     batch = batch_of(histories(), "cpu")
 
-    (phase,) = model.phases(network)
+    (phase,) = model.phases(network, histories())
     schedule = phase.objective.schedule(updates)
     example = phase.objective.draw(batch, torch.Generator().manual_seed(1))
     loss = phase.objective.loss(example, schedule).detach()

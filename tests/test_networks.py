@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix, random_array
 
 from recae.autoencoder import networks
 from recae.autoencoder.batches import batch_of
-from recae.autoencoder.networks import DenoisingNetwork, Network, SparseLinear, VariationalNetwork, initialise
+from recae.autoencoder.networks import DenoisingNetwork, Network, SparseLinear, VariationalNetwork
 
 ITEMS = 13
 
@@ -19,7 +19,7 @@ def histories(users: int = 6) -> csr_matrix:
 
 
 def ready(network: Network, seed: int = 0) -> Network:
-    initialise(network.to_empty(device="cpu"), torch.Generator().manual_seed(seed))
+    network.to_empty(device="cpu").initialise(torch.Generator().manual_seed(seed))
     return network
 
 

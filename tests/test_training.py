@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from recae.autoencoder import networks
 from recae.autoencoder.batches import Batch, Example
 from recae.autoencoder.likelihoods import multinomial
-from recae.autoencoder.networks import DenoisingNetwork, initialise
+from recae.autoencoder.networks import DenoisingNetwork
 from recae.autoencoder.objectives import Phase
 from recae.errors import DeviceError, Diverged, MemoryRanShort, ModelError
 from recae.metrics import Metric, find_hits, measure_users
@@ -35,7 +35,7 @@ def test_training_equals_a_plain_dense_loop() -> None:
     rows = torch.from_numpy(histories().toarray())
     generator = torch.Generator().manual_seed(3)
     twin = model.build_network(rows.shape[1]).to_empty(device="cpu")
-    initialise(twin, generator)
+    twin.initialise(generator)
     state = {name: tensor.clone().requires_grad_() for name, tensor in networks.weights(twin).items()}
     matrices = [tensor for name, tensor in state.items() if name.endswith("weight")]
     optimiser = torch.optim.Adam(state.values(), lr=0.01, fused=False)
@@ -118,7 +118,7 @@ def test_where_memory_runs_out_parts_of_a_batch_make_the_same_update(
     whole = replace(model, epochs=3).fit(histories())
     home = f"recae.models.{model.name.replace('-', '_')}.multinomial"
 
-    def multinomial_of_few(features: torch.Tensor, output: torch.nn.Linear, batch: Batch) -> torch.Tensor:
+    def multinomial_of_few(features: torch.Tensor, output: torch.nn.Linear, batch: Batch, sample: None) -> torch.Tensor:
         if len(batch) > 20:
             raise error
         return multinomial(features, output, batch)
@@ -160,8 +160,8 @@ def test_phases_move_their_own_parameters_in_their_order() -> None:
     model, told = MultDAE(latent=4, epochs=2, batch_size=100, weight_decay=0.0), list[str]()
 
     class Alternating(MultDAE):
-        def phases(self, network: DenoisingNetwork) -> tuple[Phase, ...]:
-            (whole,) = super().phases(network)
+        def phases(self, network: DenoisingNetwork, histories: csr_matrix) -> tuple[Phase, ...]:
+            (whole,) = super().phases(network, histories)
 
             def after(part: str) -> Callable[[], None]:
                 def tell() -> None:

@@ -3,12 +3,16 @@
 A batch is a list of interactions, never a users × items array: its cost follows what the users did.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
+from torch.nn.functional import pad
+
+from recae.autoencoder.sampling import Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +45,20 @@ class Batch:
         if flags.is_cuda:
             return self.with_values(self.values * flags)
         kept = flags.nonzero().squeeze(1)
-        users = self.users[kept]
+        users = self.users.index_select(0, kept)
         offsets = torch.searchsorted(users, torch.arange(len(self) + 1))
-        return Batch(offsets, users, self.items[kept], self.values[kept])
+        return Batch(offsets, users, self.items.index_select(0, kept), self.values.index_select(0, kept))
+
+    def padded(self, room: int) -> "Batch":
+        """Return the batch with entries of the value zero after its interactions, so that there are `room` of them.
+
+        They lie beyond the last offset, and name users in turn: zeros added to one sum would wait for each other.
+        """
+        spare = room - len(self.items)
+        others = torch.arange(spare, device=self.users.device) % len(self)
+        return Batch(
+            self.offsets, torch.cat([self.users, others]), pad(self.items, (0, spare)), pad(self.values, (0, spare))
+        )
 
     def part(self, start: int, stop: int) -> "Batch":
         """Return the batch of the users from `start` up to `stop` alone."""
@@ -66,11 +81,13 @@ class Example:
 
     input, target: the same users in the same order
     noise:         (users, latent) standard normal; empty where the network draws no code
+    sample:        the items that stand for the whole catalogue, for all users the same; None where all of it is taken
     """
 
     input: Batch
     target: Batch
     noise: Tensor = field(default_factory=lambda: torch.empty(0))
+    sample: Sample | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -79,7 +96,7 @@ class Example:
         """Return the example of the users from `start` up to `stop` alone."""
         if (start, stop) == (0, len(self)):
             return self
-        return Example(self.input.part(start, stop), self.target.part(start, stop), self.noise[start:stop])
+        return Example(self.input.part(start, stop), self.target.part(start, stop), self.noise[start:stop], self.sample)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +119,30 @@ class Histories:
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
-    def batch(self, chosen: Tensor) -> Batch:
-        """Return the batch of the chosen users (int64 row numbers on the same device), in their order."""
+    def lengths(self) -> Tensor:
+        """Return how many interactions each user has, (users) on the CPU."""
+        return self.indptr.diff().cpu()
+
+    def batch(self, chosen: Tensor, interactions: int | None = None) -> Batch:
+        """Return the batch of the chosen users (int64 row numbers on the same device), in their order.
+
+        Without being told how many interactions they have, the processor waits for the device to count them.
+        """
         starts = self.indptr[chosen]
         lengths = self.indptr[chosen + 1] - starts
-        offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
-        users = torch.arange(len(chosen), device=chosen.device).repeat_interleave(lengths)
-        position = torch.arange(len(users), device=chosen.device) + (starts - offsets[:-1])[users]
-        return Batch(offsets, users, self.indices[position].long(), self.values[position])
+        offsets = pad(lengths.cumsum(0), (1, 0))
+        users = torch.arange(len(chosen), device=chosen.device).repeat_interleave(lengths, output_size=interactions)
+        position = torch.arange(len(users), device=chosen.device) + (starts - offsets[:-1]).index_select(0, users)
+        return Batch(
+            offsets, users, self.indices.index_select(0, position).long(), self.values.index_select(0, position)
+        )
+
+    def batches(self, order: Tensor, size: int) -> Iterator[Batch]:
+        """Cut batches of `size` users in an order, row numbers on the same device; the last one has the rest."""
+        ends = pad((self.indptr[order + 1] - self.indptr[order]).cumsum(0), (1, 0))
+        counts = ends[[*range(0, len(order), size), len(order)]].diff().tolist()
+        for chosen, interactions in zip(torch.split(order, size), counts, strict=True):
+            yield self.batch(chosen, interactions)
 
 
 def batch_of(matrix: csr_matrix, device: str | torch.device) -> Batch:
@@ -121,4 +154,5 @@ def batch_of(matrix: csr_matrix, device: str | torch.device) -> Batch:
 def unit_length(batch: Batch) -> Batch:
     """Divide each user's values by their Euclidean norm; a user without interactions stays without."""
     norms = batch.sum_by_user(batch.values**2).sqrt()
-    return batch.with_values(batch.values / norms[batch.users])
+    # Only an entry with the value zero can be of a user whose norm is zero.
+    return batch.with_values(batch.values / norms.clamp(min=torch.finfo(norms.dtype).tiny).index_select(0, batch.users))

@@ -13,40 +13,62 @@ from itertools import pairwise
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import linear
 
 from recae.autoencoder.batches import Batch, batch_of, unit_length
+from recae.kernels.row_sparse import weighted_rows_touched
+from recae.kernels.rows import weighted_rows
+from recae.scoring import Tiles, inner_products
 
 BIAS_SPREAD = 0.001
 
 
 class SparseLinear(nn.Module):
-    """An affine map of histories: for each user, a weighted sum of the weight's rows (items × width) of its items."""
+    """An affine map of histories: for each user, a weighted sum of the weight's rows (items × width) of its items.
 
-    def __init__(self, items: int, width: int) -> None:
+    Where it is `row_sparse`, so is the gradient of its weight.
+    """
+
+    def __init__(self, items: int, width: int, *, row_sparse: bool = False) -> None:
         super().__init__()
+        self.row_sparse = row_sparse
         self.weight = nn.Parameter(torch.empty(items, width))
         self.bias = nn.Parameter(torch.empty(width))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return users × width."""
-        summed = embedding_bag(
-            batch.items,
-            self.weight,
-            batch.offsets,
-            mode="sum",
-            per_sample_weights=batch.values,
-            include_last_offset=True,
-        )
+        if self.row_sparse:
+            summed = weighted_rows_touched(self.weight, batch.offsets, batch.users, batch.items, batch.values)
+        else:
+            summed = weighted_rows(self.weight, batch.offsets, batch.items, batch.values)
         return summed + self.bias
+
+
+class TiedLinear(nn.Module):
+    """An affine map to the items whose weight is that of the first layer, which keeps it; the bias is its own."""
+
+    def __init__(self, first: SparseLinear) -> None:
+        super().__init__()
+        self._first = (first,)  # in a tuple, so that it is no part of this module, and its weight never stands twice
+        self.out_features = len(first.weight)
+        self.bias = nn.Parameter(torch.empty(self.out_features))
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """Return the first layer's weight, items × width."""
+        return self._first[0].weight
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits, users × items."""
+        return linear(features, self.weight, self.bias)
 
 
 class Encoder(nn.Module):
     """Affine maps from a history to the last of `widths`, with tanh between them and none at the end."""
 
-    def __init__(self, items: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, items: int, widths: tuple[int, ...], *, row_sparse: bool = False) -> None:
         super().__init__()
-        self.input = SparseLinear(items, widths[0])
+        self.input = SparseLinear(items, widths[0], row_sparse=row_sparse)
         self.layers = nn.ModuleList(nn.Linear(narrow, wide) for narrow, wide in pairwise(widths))
 
     def forward(self, batch: Batch) -> Tensor:
@@ -58,12 +80,17 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Affine maps with tanh from the first of `widths` to the last, the features; one more from there to the items."""
+    """Affine maps with tanh from the first of `widths` to the last, the features; one more from there to the items.
 
-    def __init__(self, widths: tuple[int, ...], items: int) -> None:
+    The last one has a weight of its own, or that of the layer it is tied to.
+    """
+
+    output: nn.Linear | TiedLinear
+
+    def __init__(self, widths: tuple[int, ...], items: int, *, tied_to: SparseLinear | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(narrow, wide) for narrow, wide in pairwise(widths))
-        self.output = nn.Linear(widths[-1], items)
+        self.output = TiedLinear(tied_to) if tied_to is not None else nn.Linear(widths[-1], items)
 
     def features(self, latent: Tensor) -> Tensor:
         """Return users × features, the layer before the output."""
@@ -77,23 +104,47 @@ class Decoder(nn.Module):
 
 
 class Network(nn.Module, ABC):
-    """What training, scoring and embedding read: the latent vector of a history of unit length, and its decoder."""
+    """What training, scoring and embedding read: the latent vector of a history of unit length, and its decoder.
+
+    Where it is `row_sparse`, an update has to do only with the rows of its tables, items × width, that a batch touches.
+    """
 
     decoder: Decoder
+    row_sparse: bool = False
 
     @abstractmethod
     def latent(self, batch: Batch) -> Tensor:
         """Return users × latent, the same for the same history every time."""
 
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the first weights, in memory on the CPU.
+
+        They are uniform after Glorot and Bengio 2010, biases normal with a deviation of .001, cut at two deviations:
+        the choice of the code published with Liang et al. 2018.
+        """
+        for layer in self.modules():
+            if isinstance(layer, SparseLinear | nn.Linear):
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+            if isinstance(layer, SparseLinear | nn.Linear | TiedLinear):
+                nn.init.trunc_normal_(
+                    layer.bias, std=BIAS_SPREAD, a=-2 * BIAS_SPREAD, b=2 * BIAS_SPREAD, generator=generator
+                )
+
+    def forget_training(self) -> None:
+        """Drop what only training needed."""
+
 
 class DenoisingNetwork(Network):
     """The network of Mult-DAE: hidden layers, a bottleneck with tanh, the hidden layers in reverse."""
 
-    def __init__(self, items: int, hidden: tuple[int, ...], latent: int) -> None:
+    def __init__(
+        self, items: int, hidden: tuple[int, ...], latent: int, *, tied: bool = False, row_sparse: bool = False
+    ) -> None:
         super().__init__()
+        self.row_sparse = row_sparse
         with torch.device("meta"):
-            self.encoder = Encoder(items, (*hidden, latent))
-            self.decoder = Decoder((latent, *reversed(hidden)), items)
+            self.encoder = Encoder(items, (*hidden, latent), row_sparse=row_sparse)
+            self.decoder = Decoder((latent, *reversed(hidden)), items, tied_to=self.encoder.input if tied else None)
 
     def latent(self, batch: Batch) -> Tensor:
         """Return users × latent."""
@@ -103,11 +154,14 @@ class DenoisingNetwork(Network):
 class VariationalNetwork(Network):
     """The network of Mult-VAE: the encoder ends in the mean and the log-variance of a normal posterior."""
 
-    def __init__(self, items: int, hidden: tuple[int, ...], latent: int) -> None:
+    def __init__(
+        self, items: int, hidden: tuple[int, ...], latent: int, *, tied: bool = False, row_sparse: bool = False
+    ) -> None:
         super().__init__()
+        self.row_sparse = row_sparse
         with torch.device("meta"):
-            self.encoder = Encoder(items, (*hidden, 2 * latent))
-            self.decoder = Decoder((latent, *reversed(hidden)), items)
+            self.encoder = Encoder(items, (*hidden, 2 * latent), row_sparse=row_sparse)
+            self.decoder = Decoder((latent, *reversed(hidden)), items, tied_to=self.encoder.input if tied else None)
 
     def posterior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean and the log-variance, each users × latent."""
@@ -117,20 +171,6 @@ class VariationalNetwork(Network):
     def latent(self, batch: Batch) -> Tensor:
         """Return the posterior's mean, users × latent."""
         return self.posterior(batch)[0]
-
-
-def initialise(network: Network, generator: torch.Generator) -> None:
-    """Give a network, in memory on the CPU, its first weights.
-
-    Weights are uniform after Glorot and Bengio 2010, biases normal with a deviation of .001, cut at two deviations:
-    the choice of the code published with Liang et al. 2018.
-    """
-    for layer in network.modules():
-        if isinstance(layer, SparseLinear | nn.Linear):
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.trunc_normal_(
-                layer.bias, std=BIAS_SPREAD, a=-2 * BIAS_SPREAD, b=2 * BIAS_SPREAD, generator=generator
-            )
 
 
 def weights(network: Network) -> dict[str, Tensor]:
@@ -160,6 +200,14 @@ def retrieval_vectors(network: Network, histories: csr_matrix) -> Tensor:
     with torch.no_grad():
         features = network.decoder.features(_latent(network, histories))
         return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+
+
+def tiles(network: Network, histories: csr_matrix) -> Tiles:
+    """Return the logits as tiles."""
+    with torch.no_grad():
+        features = network.decoder.features(_latent(network, histories))
+    output = network.decoder.output
+    return inner_products(features, output.weight.detach(), output.bias.detach())
 
 
 def item_vectors(network: Network) -> Tensor:

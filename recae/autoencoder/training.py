@@ -6,27 +6,33 @@ model's business: it brings a network, and phases, each with an objective that t
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
-from torch import Tensor, nn
+from torch import Tensor
 
-from recae.autoencoder.batches import Example, Histories
+from recae.autoencoder.batches import Batch, Example
 from recae.autoencoder.checkpoint import Progress, digest, load_checkpoint, save_checkpoint
-from recae.autoencoder.networks import Network, initialise, load_weights, weights
+from recae.autoencoder.networks import Network, load_weights, weights
 from recae.autoencoder.objectives import Loss, Phase, Schedule
+from recae.autoencoder.optimiser import Adam, restored
+from recae.autoencoder.recorded import LARGEST, RecordedUpdate, Update, record_on_cuda, usual_room
+from recae.autoencoder.streamed import Source, place
 from recae.device import is_out_of_memory, require_memory
-from recae.errors import DeviceError, Diverged, Interrupted, MemoryRanShort
+from recae.errors import DeviceError, Diverged, Interrupted, MemoryRanShort, ModelError
+from recae.kernels.memory import memory_kept
 from recae.metrics import Metric, find_hits, measure_users
-from recae.models.base import Validation
+from recae.profiling import each, stage
 from recae.progress import Listener, Step, TrainingSummary
 from recae.ranking import top_n
+from recae.validation import Validation
 
 WATCHED = Metric("ndcg", 100)
 """What validation measures, and early stopping watches."""
@@ -38,7 +44,8 @@ class Trainable(Protocol):
     """A model as the loop sees it: hyper-parameters that every model trained here has, and `score`.
 
     What an update minimises is a phase's objective plus `weight_decay` · Σ‖W‖² over the weights, without the biases.
-    With validation data, training ends after `patience` epochs without a better one.
+    With validation data, training ends after `patience` epochs without a better one. With `averaging`, what is
+    validated and kept is an average of the weights over the updates, and not the weights themselves: see Adam.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -47,6 +54,7 @@ class Trainable(Protocol):
     batch_size: int
     learning_rate: float
     weight_decay: float
+    averaging: float
     patience: int
 
     def score(self, histories: csr_matrix) -> Tensor:
@@ -59,7 +67,7 @@ class _Training:
 
     network: Network
     phases: Sequence[Phase]
-    optimisers: Sequence[torch.optim.Adam]
+    optimisers: Sequence[Adam]
     generator: torch.Generator
     progress: Progress
     best_weights: Mapping[str, Tensor]
@@ -67,6 +75,7 @@ class _Training:
     """How many of a batch's users the loss is taken of at a time."""
 
 
+@memory_kept()
 def train(
     model: Trainable,
     network: Network,
@@ -102,24 +111,33 @@ def train(
         "validation history": digest(validation.history) if validation else None,
         "validation held-out": digest(validation.held_out) if validation else None,
     }
+    if network.row_sparse and model.averaging:
+        raise ModelError(
+            f"{model.name}: averaging = {model.averaging:g} is for the whole softmax: the averages of all items would "
+            f"have to follow in every update; give averaging = 0, or negatives = 0"
+        )
     _require_memory(model, network, device, validation)
     training = _begin(model, network, phases, seed, device)
     progress = training.progress
     if checkpoint is not None and checkpoint.exists():
         progress = _resume(training, checkpoint, fingerprint)
-    data = Histories.of(histories, device)
+    data = place(histories, device)
+    updates = _updates(training, model, data)
     saved = progress.epoch
     started = time.monotonic() - progress.seconds
     try:
         for epoch, figures in enumerate(progress.curve, start=1):
             listener(Step(model.name, epoch, model.epochs, figures))
         while progress.epoch < model.epochs and progress.epoch - progress.best_epoch < model.patience:
-            figures = _epoch(training, model, data)
-            if validation is not None:
-                figures[WATCHED.key] = _measure(model.score, validation)
-            _advance(training, figures, time.monotonic() - started)
+            figures = _epoch(training, model, data, updates)
+            with _averaged(training):
+                if validation is not None:
+                    with stage("validate"):
+                        figures[WATCHED.key] = _measure(model.score, validation)
+                _advance(training, figures, time.monotonic() - started)
             if checkpoint is not None:
-                save_checkpoint(checkpoint, fingerprint, progress, _tensors(training))
+                with stage("checkpoint"):
+                    save_checkpoint(checkpoint, fingerprint, progress, _tensors(training))
                 saved = progress.epoch
             listener(Step(model.name, progress.epoch, model.epochs, figures))
     except KeyboardInterrupt:
@@ -135,8 +153,11 @@ def train(
 
 
 def _require_memory(model: Trainable, network: Network, device: str, validation: Validation | None) -> None:
-    """Refuse a network whose weights, gradients, two moments, and best weights where there is a best, will not fit."""
-    copies = 5 if validation is not None else 4
+    """Refuse a network whose weights, gradients, two moments, and best weights where there is a best, will not fit.
+
+    Row-sparse gradients are not counted: they are as large as a batch.
+    """
+    copies = 3 + (not network.row_sparse) + (validation is not None) + (model.averaging > 0)
     size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     require_memory(
         device,
@@ -149,47 +170,39 @@ def _require_memory(model: Trainable, network: Network, device: str, validation:
 def _begin(model: Trainable, network: Network, phases: Sequence[Phase], seed: int, device: str) -> _Training:
     generator = torch.Generator().manual_seed(seed)
     # Drawn on the CPU, so that training starts from the same weights on every device.
-    initialise(network.to_empty(device="cpu"), generator)
+    network.to_empty(device="cpu").initialise(generator)
     network.to(device)
     if device != "cpu":
         generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
-    optimisers = [_adam(model, phase.moves or network) for phase in phases]
+    optimisers = [
+        Adam(list((phase.moves or network).parameters()), model.learning_rate, model.weight_decay, model.averaging)
+        for phase in phases
+    ]
     return _Training(network, phases, optimisers, generator, Progress(), weights(network), model.batch_size)
 
 
-def _adam(model: Trainable, moved: nn.Module) -> torch.optim.Adam:
-    parameters = list(moved.parameters())
-    groups = [
-        # Adam's own weight decay adds its rate times W to the gradient; that of λ‖W‖² is 2λW.
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 2 * model.weight_decay},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.Adam(groups, lr=model.learning_rate, fused=True)
-
-
-def _epoch(training: _Training, model: Trainable, data: Histories) -> dict[str, float]:
+def _epoch(training: _Training, model: Trainable, data: Source, updates: Sequence[Update]) -> dict[str, float]:
     """Go through the phases once; return the figures of the epoch."""
     begun = time.monotonic()
     network, generator, progress = training.network, training.generator, training.progress
     total = torch.zeros((), device=generator.device)
     figures: dict[str, float] = {}
-    for phase, optimiser in zip(training.phases, training.optimisers, strict=True):
+    for phase, update, optimiser in zip(training.phases, updates, training.optimisers, strict=True):
         moved = phase.moves or network
         network.requires_grad_(False)
         moved.requires_grad_()
         for _ in range(phase.passes):
             order = torch.randperm(len(data), generator=generator, device=generator.device)
-            for chosen in torch.split(order, model.batch_size):
+            for batch in each("cut batch", data.batches(order, model.batch_size)):
                 schedule = phase.objective.schedule(progress.updates)
-                example = phase.objective.draw(data.batch(chosen), generator)
-                optimiser.zero_grad()
-                total += _backward(training, model, phase.objective.loss, example, schedule)
-                optimiser.step()
+                with stage("step"):
+                    total += update(batch, schedule)
                 progress.updates += 1
                 figures |= schedule
+        optimiser.settle()
         phase.after()
     # Looked at once an epoch, because each look makes the processor wait for the device.
-    finite = torch.stack([total.isfinite(), *(p.isfinite().all() for p in network.parameters())])
+    finite = torch.stack([total.isfinite(), *(_is_finite(p) for p in network.parameters())])
     if not finite.all():
         raise Diverged(
             f"{model.name}: loss or weights are not finite in epoch {progress.epoch + 1}; "
@@ -197,6 +210,34 @@ def _epoch(training: _Training, model: Trainable, data: Histories) -> dict[str, 
         )
     passes = sum(phase.passes for phase in training.phases)
     return {"loss": total.item() / (passes * len(data)), **figures, "seconds": time.monotonic() - begun}
+
+
+def _updates(training: _Training, model: Trainable, data: Source) -> list[Update]:
+    """Return for each phase what an update does, recorded where the device can play it back."""
+
+    def update(phase: Phase, optimiser: Adam, batch: Batch, schedule: Schedule) -> Tensor:
+        with stage("corrupt"):
+            example = phase.objective.draw(batch, training.generator)
+        optimiser.zero_grad()
+        total = _backward(training, model, phase.objective.loss, example, schedule)
+        with stage("update"):
+            optimiser.step()
+        return total
+
+    plain: list[Update] = [
+        partial(update, *of_phase) for of_phase in zip(training.phases, training.optimisers, strict=True)
+    ]
+    large = sum(parameter.numel() for parameter in training.network.parameters()) > LARGEST
+    if training.generator.device.type != "cuda" or training.network.row_sparse or large:
+        return plain  # what a row-sparse update touches has another size each time
+    size = min(model.batch_size, len(data))
+    room = usual_room(data.lengths(), size)
+    return [RecordedUpdate(one, size, room, partial(record_on_cuda, training.generator)) for one in plain]
+
+
+def _is_finite(parameter: Tensor) -> Tensor:
+    # Of the least and the largest, because `isfinite` of a large table takes as much memory again.
+    return torch.stack(torch.aminmax(parameter.detach())).isfinite().all()
 
 
 def _backward(training: _Training, model: Trainable, loss: Loss, example: Example, schedule: Schedule) -> Tensor:
@@ -227,9 +268,10 @@ def _backward(training: _Training, model: Trainable, loss: Loss, example: Exampl
 def _backward_in_parts(loss: Loss, example: Example, schedule: Schedule, users: int) -> Tensor:
     total = torch.zeros((), device=example.target.values.device)
     for start in range(0, len(example), users):
-        with _precision(total.device.type):
+        with stage("forward"), _precision(total.device.type):
             part = loss(example.part(start, min(start + users, len(example))), schedule).sum()
-        (part / len(example)).backward()  # type: ignore[no-untyped-call]
+        with stage("backward"):
+            (part / len(example)).backward()  # type: ignore[no-untyped-call]
         total += part.detach()
     return total
 
@@ -237,6 +279,18 @@ def _backward_in_parts(loss: Loss, example: Example, schedule: Schedule, users: 
 def _precision(device: str) -> AbstractContextManager[object]:
     """Take matrix products, and return them, in bfloat16 on CUDA; weights and updates are float32 everywhere."""
     return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
+
+
+@contextmanager
+def _averaged(training: _Training) -> Iterator[None]:
+    """Let the network have the averages for weights, where there are any."""
+    for optimiser in training.optimisers:
+        optimiser.swap_averages()
+    try:
+        yield
+    finally:
+        for optimiser in training.optimisers:
+            optimiser.swap_averages()
 
 
 def _measure(score: Score, validation: Validation) -> float:
@@ -258,8 +312,11 @@ def _advance(training: _Training, figures: dict[str, float], seconds: float) -> 
     if reached is None:
         progress.best_epoch, training.best_weights = progress.epoch, weights(training.network)
     elif progress.best is None or reached > progress.best:
+        if progress.best is None:
+            training.best_weights = {name: torch.empty_like(t) for name, t in weights(training.network).items()}
+        for name, tensor in weights(training.network).items():
+            training.best_weights[name].copy_(tensor)
         progress.best, progress.best_epoch = reached, progress.epoch
-        training.best_weights = {name: tensor.clone() for name, tensor in weights(training.network).items()}
 
 
 def _tensors(training: _Training) -> dict[str, Tensor]:
@@ -268,7 +325,7 @@ def _tensors(training: _Training) -> dict[str, Tensor]:
     if training.progress.best_epoch != training.progress.epoch:
         tensors |= {f"best.{name}": tensor for name, tensor in training.best_weights.items()}
     for phase, optimiser in enumerate(training.optimisers):
-        for number, moments in optimiser.state_dict()["state"].items():
+        for number, moments in optimiser.state.items():
             tensors |= {f"adam.{phase}.{number}.{name}": tensor for name, tensor in moments.items()}
     return tensors | {"generator": training.generator.get_state()}
 
@@ -278,18 +335,18 @@ def _resume(training: _Training, path: Path, fingerprint: Mapping[str, Any]) -> 
     training.progress = progress
     network = training.network
     network.load_state_dict(_part(tensors, "weights"))
-    best = _part(tensors, "best")
-    device = training.generator.device
-    training.best_weights = {name: tensor.to(device) for name, tensor in best.items()} or {
-        name: tensor.clone() for name, tensor in weights(network).items()
-    }
     for phase, optimiser in enumerate(training.optimisers):
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in _part(tensors, f"adam.{phase}").items():
             number, name = key.split(".")
             moments.setdefault(int(number), {})[name] = tensor
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+        optimiser.state = restored(moments, optimiser.parameters)
     training.generator.set_state(tensors["generator"])
+    best = _part(tensors, "best")
+    with _averaged(training):
+        training.best_weights = {name: tensor.to(training.generator.device) for name, tensor in best.items()} or {
+            name: tensor.clone() for name, tensor in weights(network).items()
+        }
     return progress
 
 

@@ -13,6 +13,7 @@ from recae.models.mult_dae import MultDAE
 from recae.models.mult_vae import MultVAE
 from recae.models.popularity import Popularity
 from recae.models.random import Random
+from recae.models.rec_vae import RecVAE
 
 _CLASSES: tuple[type[Recommender], ...] = (
     Random,
@@ -23,6 +24,7 @@ _CLASSES: tuple[type[Recommender], ...] = (
     EASE,
     MultDAE,
     MultVAE,
+    RecVAE,
 )
 
 MODELS: Mapping[str, type[Recommender]] = {model.name: model for model in _CLASSES}

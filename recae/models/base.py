@@ -30,17 +30,10 @@ from torch import Tensor
 
 from recae.errors import CannotEmbed, ModelError, nearest
 from recae.progress import Listener, silence
+from recae.validation import Validation
 
 EmbeddingKind = Literal["latent", "retrieval"]
 """latent: the bottleneck. retrieval: user vectors whose inner product with the item vectors is the score."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Histories to score and the held-out items to find in them; both users × items, the same users in order."""
-
-    history: csr_matrix
-    held_out: csr_matrix
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,8 @@ class FitOptions:
 class Recommender(Protocol):
     """A model that scores every item for any history.
 
-    `folds_in` is False for the rare model that can only score histories it was trained on.
+    `folds_in` is False for the rare model that can only score histories it was trained on. One whose scores are
+    products also writes them a tile at a time, for rankings of large catalogues: see `recae.scoring.ScoresByTile`.
     """
 
     name: ClassVar[str]

@@ -3,6 +3,8 @@
 from typing import ClassVar
 
 import torch
+from pydantic import NonNegativeInt
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.autoencoder.batches import Batch, Example, unit_length
@@ -10,6 +12,7 @@ from recae.autoencoder.corruption import drop_interactions
 from recae.autoencoder.likelihoods import multinomial
 from recae.autoencoder.networks import DenoisingNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
+from recae.autoencoder.sampling import require_fewer, sampling
 from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
 from recae.models.neural import NeuralRecommender
 
@@ -20,6 +23,12 @@ class MultDAE(NeuralRecommender):
 
     Liang et al. 2018, Variational Autoencoders for Collaborative Filtering, sections 2.3 and 4.3. `weight_decay` is
     the factor of Σ‖W‖² beside the mean negative log-likelihood; that of the published code is 0.01 / 500.
+    `averaging` is that of Mult-VAE.
+
+    For very large catalogues: `negatives` is how many items an update draws to stand for the whole catalogue, shared by
+    its users (0: the whole softmax); it then touches only the weights of the items it has to do with. With `tied`, the
+    first layer and the last have the same weights, which asks for layers as wide as each other: those of the outermost
+    hidden layer, or of the bottleneck where there is none.
     """
 
     name: ClassVar[str] = "mult-dae"
@@ -27,24 +36,30 @@ class MultDAE(NeuralRecommender):
     hidden: Widths = ()
     latent: Count = 200
     dropout: Unit = 0.5
+    negatives: NonNegativeInt = 0
+    tied: bool = False
     weight_decay: NonNegative = 2e-5
+    averaging: Unit = 0.0
     learning_rate: Positive = 1e-3
     batch_size: Count = 500
     epochs: Count = 200
     patience: Count = 20
 
     def build_network(self, items: int) -> DenoisingNetwork:
-        """Return an untrained network."""
-        return DenoisingNetwork(items, self.hidden, self.latent)
+        """Return an untrained network; ModelError where there are no more items than `negatives`."""
+        require_fewer(self.negatives, items, self.name)
+        return DenoisingNetwork(items, self.hidden, self.latent, tied=self.tied, row_sparse=self.negatives > 0)
 
-    def phases(self, network: DenoisingNetwork) -> tuple[Phase]:
+    def phases(self, network: DenoisingNetwork, histories: csr_matrix) -> tuple[Phase]:
         """Return the one phase: the negative log-likelihood of whole histories, given corrupted ones."""
+        sample = sampling(histories, self.negatives)
 
         def draw(batch: Batch, generator: torch.Generator) -> Example:
-            return Example(drop_interactions(unit_length(batch), self.dropout, generator), batch)
+            corrupted = drop_interactions(unit_length(batch), self.dropout, generator)
+            return Example(corrupted, batch, sample=sample(generator))
 
         def loss(example: Example, schedule: Schedule) -> Tensor:
             features = network.decoder.features(network.latent(example.input))
-            return -multinomial(features, network.decoder.output, example.target)
+            return -multinomial(features, network.decoder.output, example.target, example.sample)
 
         return (Phase(Objective(draw, loss)),)

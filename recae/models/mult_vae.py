@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import NonNegativeInt
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.autoencoder.batches import Batch, Example, unit_length
@@ -11,6 +12,8 @@ from recae.autoencoder.corruption import drop_interactions
 from recae.autoencoder.likelihoods import kl_to_standard_normal, multinomial
 from recae.autoencoder.networks import VariationalNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
+from recae.autoencoder.sampling import require_fewer, sampling
+from recae.errors import ModelError
 from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
 from recae.models.neural import NeuralRecommender
 
@@ -22,6 +25,13 @@ class MultVAE(NeuralRecommender):
     Liang et al. 2018, Variational Autoencoders for Collaborative Filtering, sections 2.1, 2.2 and 4.3. The weight of
     the divergence grows by 1 / `kl_anneal_steps` with each update, up to `kl_cap` (at once if there are no steps); the
     paper's are 200,000 and 0.2. Scores and embeddings are those of the posterior's mean.
+
+    With `averaging` (see Adam), what is validated and kept is an average of the weights over the updates; it allows a
+    higher learning rate, at which the weights themselves are unsteady.
+
+    For very large catalogues: `negatives` is how many items an update draws to stand for the whole catalogue, shared by
+    its users (0: the whole softmax); it then touches only the weights of the items it has to do with. With `tied`, the
+    first layer and the last have the same weights.
     """
 
     name: ClassVar[str] = "mult-vae"
@@ -29,31 +39,44 @@ class MultVAE(NeuralRecommender):
     hidden: Widths = (600,)
     latent: Count = 200
     dropout: Unit = 0.5
+    negatives: NonNegativeInt = 0
+    tied: bool = False
     kl_cap: NonNegative = 1.0
     kl_anneal_steps: NonNegativeInt = 2000
     weight_decay: NonNegative = 0.0
+    averaging: Unit = 0.0
     learning_rate: Positive = 1e-3
     batch_size: Count = 500
     epochs: Count = 200
     patience: Count = 20
 
-    def build_network(self, items: int) -> VariationalNetwork:
-        """Return an untrained network."""
-        return VariationalNetwork(items, self.hidden, self.latent)
+    def __post_init__(self) -> None:
+        if self.tied and not self.hidden:
+            raise ModelError(
+                f"{self.name}: tied weights need a hidden layer, between the first layer and the code's distribution; "
+                f"give hidden, or tied = False"
+            )
 
-    def phases(self, network: VariationalNetwork) -> tuple[Phase]:
+    def build_network(self, items: int) -> VariationalNetwork:
+        """Return an untrained network; ModelError where there are no more items than `negatives`."""
+        require_fewer(self.negatives, items, self.name)
+        return VariationalNetwork(items, self.hidden, self.latent, tied=self.tied, row_sparse=self.negatives > 0)
+
+    def phases(self, network: VariationalNetwork, histories: csr_matrix) -> tuple[Phase]:
         """Return the one phase: the negative evidence lower bound, its divergence weighted: section 2.2.2."""
+        sample = sampling(histories, self.negatives)
 
         def draw(batch: Batch, generator: torch.Generator) -> Example:
             corrupted = drop_interactions(unit_length(batch), self.dropout, generator)
             noise = torch.randn((len(batch), self.latent), generator=generator, device=batch.values.device)
-            return Example(corrupted, batch, noise)
+            return Example(corrupted, batch, noise, sample(generator))
 
         def loss(example: Example, schedule: Schedule) -> Tensor:
             mean, log_variance = network.posterior(example.input)
             features = network.decoder.features(mean + example.noise * torch.exp(0.5 * log_variance))
             divergence = kl_to_standard_normal(mean, log_variance)
-            return schedule["kl_weight"] * divergence - multinomial(features, network.decoder.output, example.target)
+            likelihood = multinomial(features, network.decoder.output, example.target, example.sample)
+            return schedule["kl_weight"] * divergence - likelihood
 
         def schedule(updates: int) -> Schedule:
             return {"kl_weight": kl_weight(updates, self.kl_cap, self.kl_anneal_steps)}

@@ -13,6 +13,7 @@ from recae.autoencoder.objectives import Phase
 from recae.autoencoder.training import Trainable, train
 from recae.models.base import EmbeddingKind, FitOptions, require_kind, require_width
 from recae.models.histories import presence, require_interactions
+from recae.scoring import Tiles
 
 
 class NeuralRecommender(Trainable, ABC):
@@ -25,29 +26,35 @@ class NeuralRecommender(Trainable, ABC):
         """Return an untrained network for a catalogue of so many items."""
 
     @abstractmethod
-    def phases(self, network: Any) -> Sequence[Phase]:
-        """Return what an epoch minimises, and in which order, for a network of `build_network`."""
+    def phases(self, network: Any, histories: csr_matrix) -> Sequence[Phase]:
+        """Return what an epoch minimises, and in which order, for a network of `build_network` and what it learns."""
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Train, from the checkpoint of an unfinished fit if there is one: see `recae.autoencoder.training.train`."""
         require_interactions(histories, self.name)
         self.network_ = self.build_network(histories.shape[1])
+        seen = presence(histories)
         self.training_ = train(
             self,
             self.network_,
-            self.phases(self.network_),
-            presence(histories),
+            self.phases(self.network_, seen),
+            seen,
             seed=options.seed,
             device=options.device,
             validation=options.validation,
             checkpoint=options.checkpoint,
             listener=options.listener,
         )
+        self.network_.forget_training()
         return self
 
     def score(self, histories: csr_matrix) -> Tensor:
         """Return the logits, users × items."""
         return networks.logits(self.network_, self._read(histories))
+
+    def score_by_tile(self, histories: csr_matrix) -> Tiles:
+        """Return the logits as tiles."""
+        return networks.tiles(self.network_, self._read(histories))
 
     def embed_users(self, histories: csr_matrix, kind: EmbeddingKind = "latent") -> Tensor:
         """Return the bottleneck, users × latent, or the vectors whose product with the items' is the score."""
@@ -66,6 +73,7 @@ class NeuralRecommender(Trainable, ABC):
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         """Take over a state."""
         self.network_ = self.build_network(len(state["decoder.output.bias"]))
+        self.network_.forget_training()
         networks.load_weights(self.network_, state)
         return self
 

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.autoencoder.batches import Batch, Example, unit_length
@@ -22,7 +23,7 @@ class RecVAE(NeuralRecommender):
     epoch is `encoder_passes` of the encoder, with dropout and a divergence from the composite prior weighted by
     `gamma` times the length of the history, and then `decoder_passes` of the decoder, with neither. The paper's gamma
     is 0.005 for MovieLens-20M, 0.0035 for Netflix and 0.01 for the Million Song Dataset. Scores and embeddings are
-    those of the posterior's mean.
+    those of the posterior's mean. `averaging` is that of Mult-VAE.
     """
 
     name: ClassVar[str] = "rec-vae"
@@ -35,6 +36,7 @@ class RecVAE(NeuralRecommender):
     encoder_passes: Count = 3
     decoder_passes: Count = 1
     weight_decay: NonNegative = 0.0
+    averaging: Unit = 0.0
     learning_rate: Positive = 5e-4
     batch_size: Count = 500
     epochs: Count = 200
@@ -44,17 +46,15 @@ class RecVAE(NeuralRecommender):
         """Return an untrained network."""
         return CompositeNetwork(items, self.hidden, self.layers, self.latent)
 
-    def phases(self, network: CompositeNetwork) -> tuple[Phase, Phase]:
+    def phases(self, network: CompositeNetwork, histories: csr_matrix) -> tuple[Phase, Phase]:
         """Return the turn of the encoder, after which its posterior is the old one, and that of the decoder."""
 
-        def corrupt(batch: Batch, generator: torch.Generator) -> Example:
-            return Example(drop_interactions(unit_length(batch), self.dropout, generator), batch, noise(batch, generator))
+        def corrupted(batch: Batch, generator: torch.Generator) -> Example:
+            part = drop_interactions(unit_length(batch), self.dropout, generator)
+            return Example(part, batch, _noise(batch, self.latent, generator))
 
-        def keep_whole(batch: Batch, generator: torch.Generator) -> Example:
-            return Example(unit_length(batch), batch, noise(batch, generator))
-
-        def noise(batch: Batch, generator: torch.Generator) -> Tensor:
-            return torch.randn((len(batch), self.latent), generator=generator, device=batch.values.device)
+        def whole(batch: Batch, generator: torch.Generator) -> Example:
+            return Example(unit_length(batch), batch, _noise(batch, self.latent, generator))
 
         def bound(example: Example, schedule: Schedule) -> Tensor:
             mean, log_variance = network.posterior(example.input)
@@ -71,6 +71,10 @@ class RecVAE(NeuralRecommender):
             return -multinomial(code, network.decoder.output, example.target)
 
         return (
-            Phase(Objective(corrupt, bound), network.encoder, self.encoder_passes, after=network.remember),
-            Phase(Objective(keep_whole, reconstruction), network.decoder, self.decoder_passes),
+            Phase(Objective(corrupted, bound), network.encoder, self.encoder_passes, after=network.remember),
+            Phase(Objective(whole, reconstruction), network.decoder, self.decoder_passes),
         )
+
+
+def _noise(batch: Batch, latent: int, generator: torch.Generator) -> Tensor:
+    return torch.randn((len(batch), latent), generator=generator, device=batch.values.device)

@@ -1,0 +1,23 @@
+"""Whether kernels written in Triton can be compiled for a device. No other module asks."""
+
+import os
+import shutil
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+
+
+@cache
+def can_compile(device: torch.device) -> bool:
+    """Return whether Triton is installed, with the C compiler it starts kernels by, and the device has bfloat16.
+
+    CUDA builds of torch bring Triton along. Where this says no, the same work is done by torch's own operations.
+    """
+    compiler = os.environ.get("CC") or shutil.which("clang") or shutil.which("gcc")
+    return (
+        find_spec("triton") is not None
+        and compiler is not None
+        and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )

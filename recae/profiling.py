@@ -1,0 +1,219 @@
+"""Where the time goes: stages of the work, named where they are done, and a trace of a short stretch of them.
+
+While no profile is taken a stage costs the look at one variable. While one is, the seconds of every stage add up over
+all of the work, and torch records a stretch of it operation by operation: the second epoch, whose first has warmed
+everything up, or all of the work where there are no epochs, and no more than UPDATES rounds of it.
+"""
+
+import os
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch.autograd.profiler_util import FunctionEventAvg
+from torch.profiler import ProfilerActivity, record_function
+from torch.profiler import profile as Recording
+
+from recae.errors import OutputError
+from recae.files import refuse_existing, whole_file
+from recae.progress import Listener, Step
+
+UPDATES = 50
+"""How often any one stage is recorded in a trace: some megabytes, and enough to see what repeats."""
+
+SHOWN = 15
+"""How many operations of a trace are told of: the longest."""
+
+ELSEWHERE = "elsewhere"
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """How often something was done, and the seconds it took itself, without the named things within it.
+
+    `share` is that of all seconds of its kind. For operations on CUDA the seconds are those of the device.
+    """
+
+    name: str
+    calls: int
+    seconds: float
+    share: float
+
+
+class Profile:
+    """What is known of where the time went, once it is taken: see `take`."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._begun = time.perf_counter()
+        self._total = self._overhead = 0.0
+        self._calls = Counter[str]()
+        self._seconds = defaultdict[str, float](float)
+        self._within: list[float] = []
+        self._warm = False
+        # Of what torch's recorder prints whenever it starts and stops, nothing is for a user's eyes.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+        self._record()
+
+    def stages(self) -> list[Spent]:
+        """Return the stages of all of the work, the longest first, and last what was done outside of any."""
+        spent = [
+            Spent(name, calls, self._seconds[name], self._seconds[name] / self._total)
+            for name, calls in self._calls.items()
+        ]
+        rest = max(0.0, self._total - sum(self._seconds.values()))
+        return [
+            *sorted(spent, key=lambda one: one.seconds, reverse=True),
+            Spent(ELSEWHERE, 1, rest, rest / self._total),
+        ]
+
+    def tables(self) -> dict[str, list[dict[str, object]]]:
+        """Return both, `stages` and `operations`, as plain values."""
+        return {
+            "stages": [asdict(spent) for spent in self.stages()],
+            "operations": [asdict(spent) for spent in self.operations()],
+        }
+
+    def operations(self) -> list[Spent]:
+        """Return torch's operations in the recorded stretch, the longest first."""
+        events = [event for event in self._recording.key_averages() if event.key not in self._calls]
+        seconds = {event.key: _seconds(event) for event in events}
+        total = sum(seconds.values()) or 1.0
+        spent = [
+            Spent(event.key, event.count, seconds[event.key], seconds[event.key] / total)
+            for event in events
+            if seconds[event.key] > 0
+        ]
+        return sorted(spent, key=lambda one: one.seconds, reverse=True)[:SHOWN]
+
+    def listen(self, listener: Listener) -> Listener:
+        """Return a listener that tells this one, and knows by it where an epoch ends."""
+
+        def heard(step: Step) -> None:
+            if self._recorded and not self._warm and step.done < step.total:
+                self._stop()
+                self._record()
+                self._warm = True
+            elif self._recorded and self._warm:
+                self._stop()
+            listener(step)
+
+        return heard
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the seconds of a block to a stage, and name it in the trace."""
+        if threading.get_ident() != self._thread:
+            with record_function(name):
+                yield
+            return
+        if self._recorded[name] == UPDATES:
+            self._stop()
+        begun = time.perf_counter()
+        self._within.append(0.0)
+        try:
+            with record_function(name):
+                yield
+        finally:
+            taken = time.perf_counter() - begun
+            self._seconds[name] += taken - self._within.pop()
+            self._calls[name] += 1
+            if self._within:
+                self._within[-1] += taken
+            self._recorded[name] += 1
+
+    def finish(self) -> None:
+        """End the recording, and the count of seconds."""
+        self._stop()
+        self._total = time.perf_counter() - self._begun - self._overhead
+
+    def write(self, trace: Path, *, overwrite: bool = False) -> None:
+        """Write the recorded stretch as JSON, for Perfetto or Chrome's about:tracing."""
+        with whole_file(trace, overwrite=overwrite) as draft:
+            self._recording.export_chrome_trace(str(draft))
+            # torch does not tell whether it reached the disk.
+            if not draft.exists() or not draft.read_bytes().rstrip().endswith(b"}"):
+                raise OutputError(f"{trace}: the trace could not be written as a whole; is there space on the disk?")
+
+    def _record(self) -> None:
+        activities = [ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(ProfilerActivity.CUDA)
+        self._recorded = Counter[str]()
+        self._recording = Recording(activities=activities)
+        with self._not_counted():
+            self._recording.start()
+        self._running = True
+
+    def _stop(self) -> None:
+        if self._running:
+            with self._not_counted():
+                self._recording.stop()
+            self._running = False
+
+    @contextmanager
+    def _not_counted(self) -> Iterator[None]:
+        """Count the seconds of a block, which recording needs for itself, to no stage."""
+        begun = time.perf_counter()
+        yield
+        taken = time.perf_counter() - begun
+        self._overhead += taken
+        if self._within:
+            self._within[-1] += taken
+
+
+_taken: Profile | None = None
+_NO_STAGE = nullcontext()
+
+
+def stage(name: str) -> AbstractContextManager[None]:
+    """Return a context that is a stage of the work in the profile that is being taken, if one is."""
+    return _NO_STAGE if _taken is None else _taken.stage(name)
+
+
+def each(name: str, things: Iterable[Thing]) -> Iterator[Thing]:
+    """Yield things; making one is a stage."""
+    iterator = iter(things)
+    while True:
+        with stage(name):
+            try:
+                thing = next(iterator)
+            except StopIteration:
+                return
+        yield thing
+
+
+@contextmanager
+def take(trace: Path, *, overwrite: bool = False) -> Iterator[Profile]:
+    """Yield a profile of the work in this block, and leave its trace at a path when the work ends well.
+
+    OutputError before the work if there is something at the path that may not be replaced; ValueError if a profile is
+    being taken already.
+    """
+    global _taken
+    refuse_existing(trace, overwrite=overwrite)
+    if trace.is_dir():
+        raise OutputError(f"{trace} is a directory and the trace a file; choose another place")
+    if _taken is not None:
+        raise ValueError("a profile is being taken already")
+    _taken = profile = Profile()
+    try:
+        yield profile
+    finally:
+        _taken = None
+        profile.finish()
+    profile.write(trace, overwrite=overwrite)
+
+
+def _seconds(event: FunctionEventAvg) -> float:
+    """Return the seconds of an operation itself: on the device, where there is one."""
+    microseconds = event.self_device_time_total if torch.cuda.is_available() else event.self_cpu_time_total
+    return float(microseconds) / 1e6
