@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from recae.comparison import better_than
 from recae.datasets import Description
 from recae.progress import Listener, Step, silence
 
@@ -71,6 +70,8 @@ def progress_bars(quiet: bool) -> Iterator[Listener]:
 
 def print_outcome(outcome: "Outcome") -> None:
     """Print what an experiment found: models × metrics, what is better than what, and what to know about it."""
+    from recae.comparison import better_than  # it brings torch with it, as do those below `TYPE_CHECKING`
+
     header, rows = metric_rows(outcome.metrics)
     print_table(header, rows)
     users = int(outcome.metrics["users"].iloc[0])
