@@ -100,6 +100,8 @@ def main() -> None:
         work, path, columns = options.child
         child(work, Path(path), FULL if columns == "full" else LEAN)
         return
+    if options.dir is not None:
+        options.dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="ingestion-", dir=options.dir))
     try:
         log = folder / "log.parquet"

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from recae.comparison import compare
     from recae.embedding import embed_users
     from recae.evaluation import Evaluation, evaluate, summarise
-    from recae.events import Columns, Events, read_events
-    from recae.interactions import IdMap, Interactions, Preparation
+    from recae.events import Columns, Events, open_events, read_events
+    from recae.interactions import IdMap, Interactions, Preparation, prepare
     from recae.metrics import Metric
     from recae.models import MODELS, build
     from recae.models.base import Embedder, FitOptions, Recommender
@@ -27,8 +27,8 @@ _HOMES = {
     "recae.comparison": ("compare",),
     "recae.embedding": ("embed_users",),
     "recae.evaluation": ("Evaluation", "evaluate", "summarise"),
-    "recae.events": ("Columns", "Events", "read_events"),
-    "recae.interactions": ("IdMap", "Interactions", "Preparation"),
+    "recae.events": ("Columns", "Events", "open_events", "read_events"),
+    "recae.interactions": ("IdMap", "Interactions", "Preparation", "prepare"),
     "recae.metrics": ("Metric",),
     "recae.models": ("MODELS", "build"),
     "recae.models.base": ("Embedder", "FitOptions", "Recommender"),

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
@@ -37,6 +38,14 @@ app.add_typer(data_app, name="data")
 LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
 LARGEST_SEED = 2**32 - 1
 
+
+def _without_notes(quiet: bool) -> bool:
+    """Let warnings that are meant for the user go unsaid, too."""
+    if quiet:
+        warnings.showwarning = partial(_show_warning, quiet=True)
+    return quiet
+
+
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as pipelines/movielens-small.yaml.")]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, such as mult-vae.")]
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What train or compare wrote for a model.")]
@@ -47,7 +56,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run at --out.")]
 Profile = Annotated[bool, typer.Option("--profile", help="Say where the time went, and leave a trace beside --out.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", callback=_without_notes, help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ItemTable = Annotated[
     Path | None, typer.Option("--items", help="A table of items: item_id, title, and whatever else there is.")
@@ -59,6 +68,10 @@ TimeCol = Annotated[str | None, typer.Option("--time-col", help="The log's colum
 MinValue = Annotated[float | None, typer.Option("--min-value", help="Keep events of at least this value, as 1.")]
 MinItems = Annotated[int, typer.Option("--min-items", min=1, help="Drop users with fewer items.")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Drop bad rows and count them instead of stopping.")]
+Duplicates = Annotated[
+    Literal["last", "first", "max", "sum", "mean"],
+    typer.Option("--duplicates", help="What several events of one user with one item become."),
+]
 EmbeddingKind = Literal["latent", "retrieval"]
 Metrics = Annotated[str, typer.Option("--metrics", help="A list such as recall@20,ndcg@100.")]
 
@@ -105,10 +118,13 @@ def _show_warning(
     lineno: int,
     file: TextIO | None = None,
     line: str | None = None,
+    *,
+    quiet: bool = False,
 ) -> None:
-    """Print a warning that is meant for the user as one line, and leave the others as they are."""
+    """Print a warning that is meant for the user as one line, if at all, and leave the others as they are."""
     if issubclass(category, MemoryRanShort | NotRecorded):
-        print(f"note: {message}", file=sys.stderr)
+        if not quiet:
+            print(f"note: {message}", file=sys.stderr)
     else:
         _show_otherwise(message, category, filename, lineno, file, line)
 
@@ -202,6 +218,7 @@ def train(
     time_col: TimeCol = None,
     min_value: MinValue = None,
     min_items: MinItems = 5,
+    duplicates: Duplicates = "last",
     items: ItemTable = None,
     validation_share: Annotated[
         float, typer.Option("--validation-share", min=0, max=0.5, help="Users kept from training, to stop early by.")
@@ -228,6 +245,7 @@ def train(
         items=items and str(items),
         min_value=min_value,
         min_items=min_items,
+        duplicates=duplicates,
         skip_bad_rows=skip_bad_rows,
     )
     trace = jobs.trace_of(out)
@@ -442,6 +460,7 @@ def data_describe(
     time_col: TimeCol = None,
     min_value: MinValue = None,
     min_items: MinItems = 1,
+    duplicates: Duplicates = "last",
     skip_bad_rows: SkipBadRows = False,
     as_json: Json = False,
 ) -> None:
@@ -455,7 +474,13 @@ def data_describe(
 
     columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
     data = _data_section(
-        events, columns, values="keep", min_value=min_value, min_items=min_items, skip_bad_rows=skip_bad_rows
+        events,
+        columns,
+        values="keep",
+        min_value=min_value,
+        min_items=min_items,
+        duplicates=duplicates,
+        skip_bad_rows=skip_bad_rows,
     )
     interactions = read_interactions(data)
     description = describe(interactions)
@@ -476,6 +501,7 @@ def data_prepare(
     time_col: TimeCol = None,
     min_value: MinValue = None,
     min_items: MinItems = 1,
+    duplicates: Duplicates = "last",
     items: ItemTable = None,
     skip_bad_rows: SkipBadRows = False,
     overwrite: Overwrite = False,
@@ -495,6 +521,7 @@ def data_prepare(
         values="keep",
         min_value=min_value,
         min_items=min_items,
+        duplicates=duplicates,
         skip_bad_rows=skip_bad_rows,
     )
     prepared = prepare_log(data, out, overwrite=overwrite)

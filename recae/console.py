@@ -95,7 +95,8 @@ def print_summary(summary: pd.DataFrame) -> None:
 
 def print_profile(profile: "Profile") -> None:
     """Print where the time went: the stages of all of the work, then the operations in the recorded stretch of it."""
-    for what, spent in (("stage", profile.stages()), ("operation", profile.operations())):
+    operation = "operation of the device" if profile.on_device else "operation"
+    for what, spent in (("stage", profile.stages()), (operation, profile.operations())):
         rows = [[one.name, f"{one.calls:,}", f"{1e3 * one.seconds:,.1f}", f"{one.share:.1%}"] for one in spent]
         if rows:
             print_table([what, "calls", "self ms", "share"], rows)

@@ -44,7 +44,10 @@ def require_memory(device: str, needed: int, what: str, instead: str) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory could not be allocated: numpy's, CUDA's, or torch's on a CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("allocate memory", "out of memory", "ALLOC_FAILED")  # of torch, of CUDA, of its libraries
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def _available_on_machine() -> int | None:
@@ -68,6 +71,6 @@ def _available_to_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
             return None
         pages = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
         used = int((root / "memory.current").read_text())
-        return max(0, int(limit) - used + int(pages.get("inactive_file", 0)))
+        return max(0, int(limit) - used + int(pages.get("inactive_file", 0)) + int(pages.get("active_file", 0)))
     except (OSError, ValueError):
         return None

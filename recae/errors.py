@@ -6,11 +6,11 @@
     │   ├── DataSetError          a public data set that is unknown, or could not be fetched
     │   ├── SplitError            a split that these interactions do not allow
     │   ├── RecipeError           a recipe, a key or an override that makes no sense
-    │   ├── ModelError            an unknown model, or a hyper-parameter of the wrong type or range
+    │   ├── ModelError            an unknown model, a hyper-parameter of the wrong type or range, or one too large
     │   ├── CannotFoldIn          a model was asked about users it was not trained on, and cannot answer
     │   ├── CannotEmbed           a model was asked for an embedding it does not have
     │   ├── ArtifactError         a model directory that is missing, damaged, or from a newer recae
-    │   ├── DeviceError           a device that this machine does not have
+    │   ├── DeviceError           a device that this machine does not have, or whose memory will not do
     │   └── OutputError           an output that exists already, or cannot be written (a full disk)
     ├── Diverged              training produced values that are not finite
     └── Interrupted           training was stopped on request; its checkpoint is usable

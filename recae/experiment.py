@@ -32,7 +32,7 @@ from scipy.sparse import vstack
 import recae
 from recae.artifact import ModelCard, load_model, save_model
 from recae.comparison import compare
-from recae.device import resolve_device
+from recae.device import is_out_of_memory, resolve_device
 from recae.embedding import embed_users
 from recae.errors import EventsError, ModelError, OutputError, SplitError
 from recae.evaluation import Evaluation, evaluate, places_needed, summarise
@@ -155,7 +155,7 @@ def read_interactions(data: DataSection) -> Interactions:
             raise EventsError(f"{path}: prepared already, with its columns and items; leave out their options")
         return read_prepared(path, data.preparation, min_items=data.min_items)
     interactions = Interactions.from_events(_opened(data), data.preparation, min_items=data.min_items)
-    _require_described(interactions, data)
+    _require_described(interactions.item_table, interactions.items.ids[0], data)
     return interactions
 
 
@@ -164,7 +164,9 @@ def prepare_log(data: DataSection, out: Path, *, overwrite: bool = False) -> Int
     require_place(out, PREPARED, overwrite=overwrite)
     with whole_directory(out, overwrite=overwrite) as draft:
         prepare_into(draft, _opened(data), data.preparation, min_items=data.min_items)
-        _require_described(Interactions.load(draft), data)
+        if data.items is not None:
+            items, told = (pd.read_parquet(draft / f"{name}.parquet") for name in ("items", "item_table"))
+            _require_described(told, items["id"].iloc[0], data)
     return Interactions.load(out)
 
 
@@ -216,8 +218,7 @@ def fit_into(
         with stage("fit"):
             model.fit(interactions.matrix, options)
     except (MemoryError, RuntimeError) as error:
-        # torch has no error of its own for a processor's memory, numpy and CUDA have.
-        if isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error):
+        if is_out_of_memory(error):
             users, items = interactions.matrix.shape
             raise ModelError(
                 f"{model!r} does not fit the memory of {options.device} with {users:,} users and {items:,} items; "
@@ -244,12 +245,11 @@ def _with_items(events: Log, data: DataSection) -> Log:
     return events if data.items is None else replace(events, items=read_items(data.items))
 
 
-def _require_described(interactions: Interactions, data: DataSection) -> None:
-    """Raise EventsError if the item table that was asked for tells nothing of any item in the log."""
-    if data.items is not None and interactions.item_table.isna().all(axis=None):
+def _require_described(item_table: pd.DataFrame, item: Any, data: DataSection) -> None:
+    """Raise EventsError if the item table that was asked for tells nothing of any item in the log, such as `item`."""
+    if data.items is not None and item_table.isna().all(axis=None):
         raise EventsError(
-            f"{data.items}: tells nothing of any item in {data.path}, such as {interactions.items.ids[0]}; "
-            "are these the same ids?"
+            f"{data.items}: tells nothing of any item in {data.path}, such as {item}; are these the same ids?"
         )
 
 
@@ -258,7 +258,7 @@ def _read_given(data: DataSection, rule: Given) -> Split:
     prepared = {
         name: Interactions.from_events(_with_items(events, data), data.preparation) for name, events in parts.items()
     }
-    _require_described(prepared["train"], data)
+    _require_described(prepared["train"].item_table, prepared["train"].items.ids[0], data)
     split = given(prepared, seed=rule.seed)
     counts = sum((Counter(part.counts) for part in prepared.values()), Counter[str]())
     return replace(split, counts={**notes(counts), **split.counts})

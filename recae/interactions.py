@@ -276,6 +276,10 @@ def read_prepared(directory: Path, preparation: Preparation, *, min_items: int) 
                 f"{directory}: prepared with {name} {rules[name]}, and {value} is asked for; "
                 f"ask for {rules[name]}, or prepare the log again"
             )
+    if rules["values"] == "binary" and preparation.values == "keep":  # noqa: PD011  (no DataFrame)
+        raise EventsError(
+            f"{directory}: prepared without the log's values, and they are asked for; prepare the log again"
+        )
     if rules["min_items"] > min_items:
         raise EventsError(
             f"{directory}: prepared with min_items {rules['min_items']}, and {min_items} is asked for; "

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -15,7 +16,7 @@ from recae.device import resolve_device
 from recae.embedding import embed_users
 from recae.errors import CannotEmbed, CannotFoldIn, Diverged, EventsError, ModelError, OutputError
 from recae.evaluation import Evaluation, evaluate, places_needed
-from recae.events import Columns, Events, read_events
+from recae.events import ITEM, Columns, Events, EventStream, open_events, read_events
 from recae.experiment import fit_into, naming_source, read_interactions, require_place
 from recae.interactions import UNKNOWN, Interactions
 from recae.metrics import Metric
@@ -125,7 +126,7 @@ def read_histories(
 
     Events of items the model does not know are dropped and counted; EventsError if that leaves nothing at all.
     """
-    events = read_events(source, columns=columns, skip_bad_rows=skip_bad_rows)
+    events = open_events(source, columns=columns, skip_bad_rows=skip_bad_rows)
     histories = _prepared(model, events)
     if model.card.preparation.min_value is None:
         return Histories(histories, histories.matrix)
@@ -134,14 +135,22 @@ def read_histories(
     return Histories(histories, _as_rows(everything, histories).matrix, below)
 
 
-def _prepared(model: FittedModel, events: Events) -> Interactions:
+def _prepared(model: FittedModel, events: Events | EventStream) -> Interactions:
     histories = Interactions.from_events(events, items=model.items, preparation=model.card.preparation)
     if not histories.matrix.nnz:
         raise EventsError(
-            f"{events.source}: the model knows none of its items, such as {events.table['item_id'][0]}; "
+            f"{events.source}: the model knows none of its items, such as {_first_item(events)}; "
             f"its own are called {model.items.ids[0]}, …: are these the same catalogue?"
         )
     return histories
+
+
+def _first_item(events: Events | EventStream) -> int | str:
+    def first(piece: pa.Table) -> list[int | str]:
+        ids: list[int | str] = piece[ITEM][:1].to_pylist()
+        return ids
+
+    return next(item for items, _ in events.pieces(first) for item in items)
 
 
 def recommend(
@@ -284,7 +293,7 @@ def evaluate_recommendations(
     deserves a note. RecipeError for a metric of the catalogue: a recommendation file does not tell the catalogue.
     """
     ids_alone = replace(columns, value="", time="")
-    wanted = Interactions.from_events(read_events(held_out, columns=ids_alone, skip_bad_rows=skip_bad_rows))
+    wanted = Interactions.from_events(open_events(held_out, columns=ids_alone, skip_bad_rows=skip_bad_rows))
     offered = _read_ranked(source, columns, skip_bad_rows)
     row = wanted.users.to_index(offered["user_id"])
     column = wanted.items.to_index(offered["item_id"])

@@ -3,6 +3,10 @@
 While no profile is taken a stage costs the look at one variable. While one is, the seconds of every stage add up over
 all of the work, and torch records a stretch of it operation by operation: the second epoch, whose first has warmed
 everything up, or all of the work where there are no epochs, and no more than UPDATES rounds of it.
+
+On CUDA, the processor then waits at both ends of every stage for what it has asked for: a stage's seconds are its own,
+and all of the work takes somewhat longer. An update that is played back from a recording (a CUDA graph) is one piece:
+it counts under "step", and no stage within it is seen.
 """
 
 import os
@@ -39,7 +43,7 @@ Thing = TypeVar("Thing")
 class Spent:
     """How often something was done, and the seconds it took itself, without the named things within it.
 
-    `share` is that of all seconds of its kind. For operations on CUDA the seconds are those of the device.
+    `share` is that of all seconds of its kind.
     """
 
     name: str
@@ -83,16 +87,20 @@ class Profile:
         }
 
     def operations(self) -> list[Spent]:
-        """Return torch's operations in the recorded stretch, the longest first."""
-        events = [event for event in self._recording.key_averages() if event.key not in self._calls]
-        seconds = {event.key: _seconds(event) for event in events}
-        total = sum(seconds.values()) or 1.0
-        spent = [
-            Spent(event.key, event.count, seconds[event.key], seconds[event.key] / total)
-            for event in events
-            if seconds[event.key] > 0
-        ]
+        """Return what took longest in the recorded stretch, the longest first.
+
+        Where a device did any of it, that is what the device did, in its seconds; else torch's operations.
+        """
+        seconds = [(event, event.self_device_time_total / 1e6) for event in self._by_device()]
+        seconds = seconds or [(event, event.self_cpu_time_total / 1e6) for event in self._events()]
+        total = sum(taken for _, taken in seconds) or 1.0
+        spent = [Spent(str(event.key), event.count, taken, taken / total) for event, taken in seconds if taken > 0]
         return sorted(spent, key=lambda one: one.seconds, reverse=True)[:SHOWN]
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a device did any of the recorded stretch; `operations` are its own then."""
+        return bool(self._by_device())
 
     def listen(self, listener: Listener) -> Listener:
         """Return a listener that tells this one, and knows by it where an epoch ends."""
@@ -115,6 +123,7 @@ class Profile:
             with record_function(name):
                 yield
             return
+        _wait_for_cuda()
         if self._recorded[name] == UPDATES:
             self._stop()
         begun = time.perf_counter()
@@ -123,6 +132,7 @@ class Profile:
             with record_function(name):
                 yield
         finally:
+            _wait_for_cuda()
             taken = time.perf_counter() - begun
             self._seconds[name] += taken - self._within.pop()
             self._calls[name] += 1
@@ -142,6 +152,14 @@ class Profile:
             # torch does not tell whether it reached the disk.
             if not draft.exists() or not draft.read_bytes().rstrip().endswith(b"}"):
                 raise OutputError(f"{trace}: the trace could not be written as a whole; is there space on the disk?")
+
+    def _events(self) -> list[FunctionEventAvg]:
+        return [event for event in self._recording.key_averages() if event.key not in self._calls]
+
+    def _by_device(self) -> list[FunctionEventAvg]:
+        # Torch counts it twice: as what the device did, and to the credit of the operation that asked for it.
+        done = (event for event in self._events() if event.device_type.name != "CPU")
+        return [event for event in done if event.self_device_time_total > 0 and not event.is_user_annotation]
 
     def _record(self) -> None:
         activities = [ProfilerActivity.CPU]
@@ -213,7 +231,8 @@ def take(trace: Path, *, overwrite: bool = False) -> Iterator[Profile]:
     profile.write(trace, overwrite=overwrite)
 
 
-def _seconds(event: FunctionEventAvg) -> float:
-    """Return the seconds of an operation itself: on the device, where there is one."""
-    microseconds = event.self_device_time_total if torch.cuda.is_available() else event.self_cpu_time_total
-    return float(microseconds) / 1e6
+def _wait_for_cuda() -> None:
+    """Wait until CUDA has done what it was told to, if it is in use; while it is recorded, it does nothing."""
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if in_use and not torch.cuda.is_current_stream_capturing():
+        torch.cuda.synchronize()

@@ -397,7 +397,8 @@ def test_files_as_people_have_them_are_read(oddity, inputs):
 # Stopped, and resumed.
 
 
-def test_memory_that_runs_short_is_one_line_beside_the_result(inputs):
+@pytest.mark.parametrize("quiet", [False, True])
+def test_memory_that_runs_short_is_one_line_beside_the_result_or_none(quiet, inputs):
     script = (
         "import recae.models.mult_dae as home\n"
         "whole = home.multinomial\n"
@@ -409,11 +410,14 @@ def test_memory_that_runs_short_is_one_line_beside_the_result(inputs):
     )
     words = ["train", "mult-dae", "log.csv", "--set", "latent=4", "--set", "epochs=1", "--out", "dae"]
 
+    words += ["--quiet"] * quiet
+
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
 
     assert done.returncode == 0
     said = [line for line in done.stderr.splitlines() if "memory" in line]
-    assert len(said) == 2 and all(re.match(r"note: mult-dae: out of memory; .* users at a time", line) for line in said)
+    assert len(said) == (0 if quiet else 2) and not (quiet and done.stdout + done.stderr)
+    assert all(re.match(r"note: mult-dae: out of memory; .* users at a time", line) for line in said)
     assert load_model(inputs / "dae").model.name == "mult-dae"
 
 

@@ -48,8 +48,8 @@ def test_a_machine_that_does_not_tell_its_memory_is_trusted(monkeypatch: pytest.
 def test_a_container_leaves_its_limit_less_what_it_cannot_drop(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
-    assert _available_to_container(tmp_path) == 450
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\nactive_file 30\n")
+    assert _available_to_container(tmp_path) == 480
 
 
 @pytest.mark.parametrize("limit", ["max\n", None, "?"])

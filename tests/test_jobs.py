@@ -203,6 +203,29 @@ def test_what_a_model_does_not_know_is_told(ease, vae, tmp_path):
     assert told["events have no value, so the model's min_value of 2.0 was not applied"] == 6
 
 
+def test_histories_in_parquet_are_read_in_pieces_and_are_those_of_the_whole_log(folder, ease, tmp_path, monkeypatch):
+    stranger = pd.DataFrame({"user_id": ["new"], "item_id": ["other"], "value": [5], "timestamp": [7]})
+    events = pd.concat([log(), log().iloc[:9], stranger])
+    events.to_csv(tmp_path / "log.csv", index=False)
+    events.to_parquet(tmp_path / "log.parquet", row_group_size=50)
+    for model in (ease, load_model(folder / "bpr")):
+        whole = jobs.read_histories(model, tmp_path / "log.csv")
+        with monkeypatch.context() as patch:
+            patch.setattr("recae.events.read_events", lambda *_, **__: pytest.fail("the whole log was read"))
+            patch.setattr("recae.jobs.read_events", lambda *_, **__: pytest.fail("the whole log was read"))
+            pieces = jobs.read_histories(model, tmp_path / "log.parquet")
+        assert pieces.histories.digest() == whole.histories.digest()
+        assert dict(pieces.histories.counts) == dict(whole.histories.counts)
+        assert (pieces.seen != whole.seen).nnz == 0 and pieces.below == whole.below
+
+
+def test_strangers_in_pieces_are_named_by_the_first_of_them(ease, tmp_path):
+    table = pd.DataFrame({"user_id": [None, "a", "b"], "item_id": ["x", "y", "z"], "value": 5.0})
+    table.to_parquet(tmp_path / "log.parquet", row_group_size=1)
+    with pytest.raises(EventsError, match=r"the model knows none of its items, such as y; its own are .*i00"):
+        jobs.read_histories(ease, tmp_path / "log.parquet", skip_bad_rows=True)
+
+
 def test_strangers_alone_are_a_mistake(ease, tmp_path):
     source = written(pd.DataFrame({"user_id": [1], "item_id": ["007"], "value": [5]}), tmp_path / "log.csv")
     with pytest.raises(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from recae.autoencoder.optimiser import Adam, restored
+from recae.autoencoder.optimiser import FADED, Adam, restored
 
 
 def table(rows: int, width: int, seed: int = 0) -> nn.Parameter:
@@ -86,6 +86,24 @@ def test_a_row_sparse_update_is_that_of_a_loop_over_rows(
     untouched = sorted(set(range(9)) - {row for rows in touched for row in rows})
     assert torch.equal(parameter[untouched], table(9, 4)[untouched])
     assert adam.state[0]["step"] == len(touched)
+
+
+def test_what_is_left_of_a_momentum_is_paid_however_long_a_row_waits() -> None:
+    ours, dense = table(3, 4), table(3, 4)
+    adam, reference = Adam([ours], 0.01, 0.0), torch.optim.Adam([dense], lr=0.01)
+    for update in range(1000 + FADED):
+        gradient = sparse([0] if update == 990 else [1, 2], ours, update)
+        ours.grad, dense.grad = gradient, gradient.to_dense()
+        adam.step()
+        reference.step()
+    adam.settle()
+
+    moved = (dense - table(3, 4))[0].norm()
+    assert (ours - dense)[0].norm() < 0.2 * moved  # the start of the moments is corrected for a little differently
+    settled = {name: tensor.clone() for name, tensor in adam.state[0].items()}
+    adam.settle()
+    for name, tensor in adam.state[0].items():
+        assert torch.equal(tensor, settled[name]), name
 
 
 def test_where_every_row_is_touched_it_is_the_dense_update() -> None:

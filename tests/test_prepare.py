@@ -9,6 +9,7 @@ from commands import call, log
 
 from recae.errors import EventsError
 from recae.experiment import prepare_log, read_interactions
+from recae.interactions import Interactions
 from recae.recipe import DataSection
 
 
@@ -88,3 +89,35 @@ def test_the_command(folder: Path) -> None:
 
     refused = call("recommend", folder / "of-ready", ready, "--out", folder / "top.parquet")
     assert refused.code == 2 and "prepared already; here the log itself is wanted" in refused.err
+
+
+@pytest.mark.parametrize("rule", ["first", "sum"])
+def test_what_repeated_events_become_is_asked_for_by_one_option_everywhere(folder: Path, rule: str) -> None:
+    twice = pd.concat([log(), log().assign(value=1)])
+    twice.to_parquet(folder / "log.parquet")
+    done = call("data", "prepare", folder / "log.parquet", "--duplicates", rule, "--out", folder / "ready")
+    assert (done.code, done.err) == (0, "")
+    one, other = (
+        read_interactions(section(folder / name, values="keep", duplicates=rule)) for name in ("log.parquet", "ready")
+    )
+    assert one.digest() == other.digest()
+    for command, place in ((("data", "describe"), ()), (("train", "popularity"), ("--out", folder / "model"))):
+        refused = call(*command, folder / "ready", *place)
+        assert refused.code == 2 and f"with duplicates {rule}, and last is asked for" in refused.err
+        assert call(*command, folder / "ready", "--duplicates", rule, *place).code == 0
+
+
+def test_a_rule_that_is_none_is_refused(folder: Path) -> None:
+    refused = call("data", "prepare", folder / "log.parquet", "--duplicates", "best", "--out", folder / "ready")
+    assert refused.code == 2 and refused.err.count("\n") == 1 and "--duplicates" in refused.err
+
+
+def test_a_prepared_log_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    load = Interactions.load
+    monkeypatch.setattr(Interactions, "load", lambda place: opened.append(place) or load(place))
+    told = pd.DataFrame({"item_id": ["i03", "other"], "title": ["Three", "Other"]})
+    told.to_parquet(folder / "items.parquet")
+    prepared = prepare_log(section(folder / "log.parquet", items=str(folder / "items.parquet")), folder / "ready")
+    assert opened == [folder / "ready"]
+    assert prepared.item_table["title"].dropna().tolist() == ["Three"]

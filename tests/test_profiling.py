@@ -3,12 +3,15 @@
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from commands import call, write_inputs
+from torch.autograd import DeviceType
 
 from recae import profiling
+from recae.console import print_profile
 from recae.errors import OutputError
 from recae.files import whole_file
 from recae.profiling import ELSEWHERE, each, stage, take
@@ -68,6 +71,75 @@ def test_operations_are_torchs_and_the_longest_come_first(tmp_path: Path) -> Non
     assert not told & {"forward", "likelihood", "validate"}
     assert [one.seconds for one in operations] == sorted((one.seconds for one in operations), reverse=True)
     assert 0 < sum(one.share for one in operations) <= 1 + 1e-9
+
+
+def event(name: str, device: DeviceType, host: float, there: float, *, named: bool = False) -> SimpleNamespace:
+    """Return what torch tells of an operation, times in microseconds."""
+    return SimpleNamespace(
+        key=name,
+        count=2,
+        device_type=device,
+        is_user_annotation=named,
+        self_cpu_time_total=host,
+        self_device_time_total=there,
+    )
+
+
+@pytest.mark.parametrize("there", [0.0, 60.0])
+def test_operations_have_the_devices_seconds_only_where_a_device_did_any(
+    there: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = [event("aten::mm", DeviceType.CPU, 30.0, there), event("aten::add", DeviceType.CPU, 10.0, 0.0)]
+    if there:
+        events += [
+            event("gemm", DeviceType.CUDA, 0.0, there),
+            event("copy", DeviceType.CUDA, 0.0, there / 3),
+            event("ProfilerStep", DeviceType.CUDA, 0.0, 1000.0, named=True),
+        ]
+    monkeypatch.setattr(profiling.Recording, "key_averages", lambda recording: events)
+    with take(tmp_path / "trace.json") as profile:
+        work()
+    # Even on a machine that has one.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert profile.on_device == bool(there)
+    told = [(spent.name, spent.calls, spent.seconds, spent.share) for spent in profile.operations()]
+    names_told = ["gemm", "copy"] if there else ["aten::mm", "aten::add"]
+    longest = (there or 30.0) / 1e6
+    assert told == [
+        (names_told[0], 2, pytest.approx(longest), pytest.approx(0.75)),
+        (names_told[1], 2, pytest.approx(longest / 3), pytest.approx(0.25)),
+    ]
+    print_profile(profile)
+    assert ("operation of the device" in capsys.readouterr().out) == bool(there)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_stage_on_cuda_has_the_seconds_of_what_it_started_there(
+    recorded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that is only being recorded is not waited for: it would end the recording."""
+    pending = [0.0]
+
+    def synchronize() -> None:
+        assert not recorded
+        time.sleep(pending.pop())
+        pending.append(0.0)
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: recorded)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    with take(tmp_path / "trace.json") as profile, stage("outer"):
+        pending[0] = 0.03
+        with stage("inner"):
+            pass
+        with stage("last"):
+            pending[0] = 0.03
+    seconds = {spent.name: spent.seconds for spent in profile.stages()}
+    if recorded:
+        assert pending == [0.03]
+    else:
+        assert seconds["outer"] > 0.03 > seconds["inner"]
+        assert seconds["last"] > 0.03
 
 
 def test_the_second_epoch_is_what_is_traced(tmp_path: Path) -> None:

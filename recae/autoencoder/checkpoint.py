@@ -4,8 +4,9 @@ The tensors are the present weights, the best ones where they are others, Adam's
 metadata holds, as JSON, how far the training got and a fingerprint of what is trained on what.
 
 On a CPU, a training that goes on from its checkpoint ends with the same bits as one that was never stopped, given the
-same torch, the same kind of processor and the same number of threads. Other ones go on just as well, but a sum of
-floats may be taken in another order there; the metadata says which torch and how many threads wrote the file.
+same torch, the same kind of processor, the same number of threads, and that memory did not run out before. Otherwise it
+goes on just as well, but a sum of floats may be taken in another order; the metadata says which torch and how many
+threads wrote the file.
 """
 
 import hashlib

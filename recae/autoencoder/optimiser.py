@@ -83,9 +83,10 @@ class Adam:
         """Move the rows that were not touched of late as far as their momentum would have taken them by now."""
         for number, state in self.state.items():
             if LAST in state:
-                missed = state["step"] - state[LAST]
-                rows = ((state[LAST] > 0) & (missed > 0) & (missed < FADED)).nonzero().squeeze(1)
-                for chosen in torch.split(rows, _at_a_time(self.parameters[number])):
+                rows = ((state[LAST] > 0) & (state[LAST] < state["step"])).nonzero().squeeze(1)
+                for some in torch.split(rows, _at_a_time(self.parameters[number])):
+                    momentum = state["exp_avg"].index_select(0, some)
+                    chosen = some[momentum.view(len(some), self.parameters[number][:1].numel()).any(dim=1)]
                     with self._caught_up(self.parameters[number], chosen, state):
                         pass
 
@@ -144,7 +145,7 @@ class Adam:
         weight.addcdiv_(
             first * series, (second * square_scale).sqrt_().add_(EPSILON), value=-self.learning_rate * mean_scale
         )
-        first.mul_(BETAS[0] ** missed)
+        first.mul_((BETAS[0] ** missed).where(missed < FADED, 0))
         second.mul_(BETAS[1] ** missed)
         last.fill_(updates)
         yield taken, last

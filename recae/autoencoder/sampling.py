@@ -36,6 +36,7 @@ class Sampler:
     ends:    (items) float64, the cumulative sum of the chances in that order
     """
 
+    size: int
     chances: Tensor
     order: Tensor
     ends: Tensor
@@ -60,7 +61,7 @@ class Sampler:
         ordered[:certain] = 1
         chances = np.empty_like(ordered)
         chances[order] = ordered
-        return cls(torch.from_numpy(chances), torch.from_numpy(order), torch.from_numpy(ordered.cumsum()))
+        return cls(size, torch.from_numpy(chances), torch.from_numpy(order), torch.from_numpy(ordered.cumsum()))
 
     def draw(self, generator: torch.Generator) -> Sample:
         """Draw one item from each of as many runs of items as there are to be drawn, each run with chances of 1.
@@ -72,9 +73,8 @@ class Sampler:
             self.chances, self.order, self.ends = (
                 tensor.to(generator.device) for tensor in (self.chances, self.order, self.ends)
             )
-        size = round(float(self.ends[-1]))
-        points = torch.rand(size, generator=generator, device=generator.device, dtype=torch.float64)
-        points += torch.arange(size, device=generator.device)
+        points = torch.rand(self.size, generator=generator, device=generator.device, dtype=torch.float64)
+        points += torch.arange(self.size, device=generator.device)
         places = torch.searchsorted(self.ends, points, right=True).clamp_(max=len(self.ends) - 1)
         items, drawn = torch.unique(self.order[places], return_counts=True)
         return Sample(items, torch.log(drawn / self.chances[items]).float())
@@ -85,6 +85,15 @@ def sampling(histories: csr_matrix, size: int) -> Callable[[torch.Generator], Sa
     if not size:
         return lambda generator: None
     return Sampler.of(np.bincount(histories.indices, minlength=histories.shape[1]), size).draw
+
+
+def require_no_average(negatives: int, averaging: float, model: str) -> None:
+    """Raise ModelError where averages of all items would have to follow updates that touch a few."""
+    if negatives and averaging:
+        raise ModelError(
+            f"{model}: averaging = {averaging:g} is for the whole softmax: the averages of all items would have to "
+            f"follow in every update; give averaging = 0, or negatives = 0"
+        )
 
 
 def require_fewer(negatives: int, items: int, model: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
-from torch import Tensor
+from torch import Tensor, nn
 
 from recae.autoencoder.batches import Batch, Example
 from recae.autoencoder.checkpoint import Progress, digest, load_checkpoint, save_checkpoint
@@ -26,7 +26,7 @@ from recae.autoencoder.optimiser import Adam, restored
 from recae.autoencoder.recorded import LARGEST, RecordedUpdate, Update, record_on_cuda, usual_room
 from recae.autoencoder.streamed import Source, place
 from recae.device import is_out_of_memory, require_memory
-from recae.errors import DeviceError, Diverged, Interrupted, MemoryRanShort, ModelError
+from recae.errors import DeviceError, Diverged, Interrupted, MemoryRanShort
 from recae.kernels.memory import memory_kept
 from recae.metrics import Metric, find_hits, measure_users
 from recae.profiling import each, stage
@@ -111,12 +111,7 @@ def train(
         "validation history": digest(validation.history) if validation else None,
         "validation held-out": digest(validation.held_out) if validation else None,
     }
-    if network.row_sparse and model.averaging:
-        raise ModelError(
-            f"{model.name}: averaging = {model.averaging:g} is for the whole softmax: the averages of all items would "
-            f"have to follow in every update; give averaging = 0, or negatives = 0"
-        )
-    _require_memory(model, network, device, validation)
+    _require_memory(model, network, phases, device, validation)
     training = _begin(model, network, phases, seed, device)
     progress = training.progress
     if checkpoint is not None and checkpoint.exists():
@@ -152,19 +147,25 @@ def train(
     )
 
 
-def _require_memory(model: Trainable, network: Network, device: str, validation: Validation | None) -> None:
-    """Refuse a network whose weights, gradients, two moments, and best weights where there is a best, will not fit.
+def _require_memory(
+    model: Trainable, network: Network, phases: Sequence[Phase], device: str, validation: Validation | None
+) -> None:
+    """Refuse a network whose weights, gradients, moments, averages and best weights, as far as it has them, do not fit.
 
     Row-sparse gradients are not counted: they are as large as a batch.
     """
-    copies = 3 + (not network.row_sparse) + (validation is not None) + (model.averaging > 0)
-    size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    of_moved = 2 + (not network.row_sparse) + (model.averaging > 0)
+    moved = sum(_size(phase.moves or network) for phase in phases)
     require_memory(
         device,
-        copies * size,
+        (1 + (validation is not None)) * _size(network) + of_moved * moved,
         f"{model.name} for its weights and their optimiser",
         "use narrower layers, or fewer items",
     )
+
+
+def _size(part: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in part.parameters())
 
 
 def _begin(model: Trainable, network: Network, phases: Sequence[Phase], seed: int, device: str) -> _Training:

@@ -1,1 +1,1 @@
-"""The fast paths, each beside its plain twin."""
+"""The fast paths; their plain twins are in the tests."""

@@ -7,13 +7,14 @@ On the CPU the work is a multiply and an add for each two items of a history, Σ
 On CUDA, where a dense product costs less than the bookkeeping of a sparse one, blocks of users are made dense.
 """
 
-import warnings
 from itertools import pairwise
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
+
+from recae.kernels.mkl import HAS_MKL
 
 BLOCK = 512
 """How many rows of an items × items matrix are worked on at a time."""
@@ -66,7 +67,7 @@ def _parts(histories: csr_matrix) -> list[csr_matrix]:
     """Return the histories in parts of at most INTERACTIONS, or of one history."""
     starts = [0]
     while starts[-1] < histories.shape[0]:
-        reached = np.searchsorted(histories.indptr, histories.indptr[starts[-1]] + INTERACTIONS, side="right") - 1
+        reached = np.searchsorted(histories.indptr, int(histories.indptr[starts[-1]]) + INTERACTIONS, side="right") - 1
         starts.append(max(starts[-1] + 1, int(reached)))
     if len(starts) <= 2:
         return [histories]
@@ -84,7 +85,7 @@ def _add_sparse(products: Tensor, histories: csr_matrix) -> None:
 
 def _product(left: csr_matrix, right: csr_matrix) -> Tensor:
     """Return the product of two sparse matrices as a dense one."""
-    if not _MKL:
+    if not HAS_MKL:
         return torch.from_numpy((left @ right).toarray())
     # MKL adds up into a dense block at once, on all threads: three times as fast as scipy, which first counts what
     # will not be zero, on one.
@@ -119,11 +120,3 @@ def _add_dense(products: Tensor, histories: csr_matrix) -> None:
             left, right = dense[:, start : start + BLOCK].T, dense[:, start:]
             product = torch.mm(left, right, out_dtype=torch.float32) if exact else left @ right
             products[start : start + BLOCK, start:] += product
-
-
-_MKL: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-
-with warnings.catch_warnings():
-    # Torch says once in a process that this layout is in beta. It says so here, and not to the user.
-    warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)

@@ -4,7 +4,6 @@ Forward, rows of the weight are gathered by user. Backward, rows of the gradient
 cache) are gathered by item, from the batch transposed: each row of the weight's gradient is written once, in order.
 """
 
-import warnings
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn.functional import embedding_bag
 
 from recae.kernels.compiled import can_compile
 from recae.kernels.memory import for_autograd, gradient_of
+from recae.kernels.mkl import HAS_MKL
 
 
 def weighted_rows(weight: Tensor, offsets: Tensor, items: Tensor, values: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class _WeightedRows(torch.autograd.Function):
         users_of, entries, weights = (torch.from_numpy(a) for a in (by_item.indptr, by_item.indices, by_item.data))
         place, add = gradient_of(weight)
         gradient = gradient.contiguous()
-        if _MKL:
+        if HAS_MKL:
             transposed = torch.sparse_csr_tensor(
                 users_of, entries, weights, size=(len(weight), len(gradient)), check_invariants=False
             )
@@ -70,11 +70,3 @@ def _bags(weight: Tensor, offsets: Tensor, items: Tensor, values: Tensor) -> Ten
     return embedding_bag(
         items, weight, offsets, mode="sum", per_sample_weights=values.to(weight.dtype), include_last_offset=True
     )
-
-
-_MKL: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-
-with warnings.catch_warnings():
-    # Torch says once in a process that this layout is in beta. It says so here, and not to the user.
-    warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)

@@ -8,7 +8,6 @@ Nothing here changes what it is given.
     valued     the values themselves: what ALS takes for confidence
 """
 
-import warnings
 from hashlib import blake2b
 from itertools import pairwise
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from recae.errors import ModelError
+from recae.kernels.mkl import HAS_MKL
 
 
 def valued(histories: csr_matrix) -> csr_matrix:
@@ -69,17 +69,9 @@ def multiply(histories: csr_matrix, vectors: Tensor) -> Tensor:
     indptr, indices, data = (
         torch.as_tensor(array, device=device) for array in (histories.indptr, histories.indices, histories.data)
     )
-    if device.type == "cpu" and _MKL:
+    if device.type == "cpu" and HAS_MKL:
         # On the CPU more than ten times as fast as a sum over bags, which is for CUDA and for machines without MKL.
         sparse = torch.sparse_csr_tensor(indptr, indices, data, size=histories.shape, check_invariants=False)
         product: Tensor = sparse @ vectors
         return product
     return embedding_bag(indices, vectors, indptr, mode="sum", include_last_offset=True, per_sample_weights=data)
-
-
-_MKL: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-
-with warnings.catch_warnings():
-    # Torch says once in a process that this layout is in beta. It says so here, and not to the user.
-    warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)

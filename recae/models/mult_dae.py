@@ -12,7 +12,7 @@ from recae.autoencoder.corruption import drop_interactions
 from recae.autoencoder.likelihoods import multinomial
 from recae.autoencoder.networks import DenoisingNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
-from recae.autoencoder.sampling import require_fewer, sampling
+from recae.autoencoder.sampling import require_fewer, require_no_average, sampling
 from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
 from recae.models.neural import NeuralRecommender
 
@@ -44,6 +44,9 @@ class MultDAE(NeuralRecommender):
     batch_size: Count = 500
     epochs: Count = 200
     patience: Count = 20
+
+    def __post_init__(self) -> None:
+        require_no_average(self.negatives, self.averaging, self.name)
 
     def build_network(self, items: int) -> DenoisingNetwork:
         """Return an untrained network; ModelError where there are no more items than `negatives`."""

@@ -12,7 +12,7 @@ from recae.autoencoder.corruption import drop_interactions
 from recae.autoencoder.likelihoods import kl_to_standard_normal, multinomial
 from recae.autoencoder.networks import VariationalNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
-from recae.autoencoder.sampling import require_fewer, sampling
+from recae.autoencoder.sampling import require_fewer, require_no_average, sampling
 from recae.errors import ModelError
 from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
 from recae.models.neural import NeuralRecommender
@@ -51,6 +51,7 @@ class MultVAE(NeuralRecommender):
     patience: Count = 20
 
     def __post_init__(self) -> None:
+        require_no_average(self.negatives, self.averaging, self.name)
         if self.tied and not self.hidden:
             raise ModelError(
                 f"{self.name}: tied weights need a hidden layer, between the first layer and the code's distribution; "
