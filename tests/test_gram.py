@@ -30,9 +30,9 @@ def plain(seen: csr_matrix) -> NDArray[np.float64]:
 @pytest.fixture(params=["MKL", "scipy", "dense"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each way to the product, in blocks that nothing here is a multiple of; "dense" is CUDA's, on the processor."""
-    if request.param == "MKL" and not kernel._MKL:
+    if request.param == "MKL" and not kernel.HAS_MKL:
         pytest.skip("torch has no MKL on this machine")
-    monkeypatch.setattr(kernel, "_MKL", request.param == "MKL")
+    monkeypatch.setattr(kernel, "HAS_MKL", request.param == "MKL")
     monkeypatch.setattr(kernel, "BLOCK", 4)
     monkeypatch.setattr(kernel, "DENSE_ENTRIES", 40)
     if request.param == "dense":

@@ -51,7 +51,7 @@ class TestReading:
         seen = drawn(seed, users=users, density=0.2)
         vectors = np.random.default_rng(seed).normal(size=(17, 5)).astype(np.float32)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(reading, "_MKL", mkl and reading._MKL)
+            patch.setattr(reading, "HAS_MKL", mkl and reading.HAS_MKL)
             product = multiply(seen, torch.from_numpy(vectors))
         np.testing.assert_allclose(product.numpy(), seen @ vectors, rtol=1e-5, atol=1e-6)
 

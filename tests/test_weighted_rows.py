@@ -43,7 +43,7 @@ def test_sums_and_gradients_are_those_of_the_dense_product(
     slope = torch.randn(users, width, generator=generator, dtype=dtype)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_MKL", with_mkl and rows._MKL)
+        patch.setattr(rows, "HAS_MKL", with_mkl and rows.HAS_MKL)
         found = weighted_rows(weight, *batch)
         found.backward(slope)
 
