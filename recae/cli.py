@@ -97,6 +97,8 @@ def main() -> None:
         _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped", 1)
+    except MemoryError:
+        _fail("out of memory; use narrower layers, fewer events, or a machine with more", 1)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             _fail(f"{str(error.filename)[:60]}…: this name is too long for a file; choose a shorter one", 2)

@@ -26,7 +26,8 @@ def available_memory(device: str) -> int | None:
     if device.startswith("cuda"):
         idle_in_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + idle_in_torch
-    known = [size for size in (_available_to_container(), _available_on_machine()) if size is not None]
+    sizes = (_available_to_container(), _available_to_process(), _available_on_machine())
+    known = [size for size in sizes if size is not None]
     return min(known, default=None)
 
 
@@ -61,6 +62,18 @@ def _available_on_machine() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def _available_to_process() -> int | None:
+    """Return what a limit of the address space (`ulimit -v`) leaves."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - pages * resource.getpagesize())
 
 
 def _available_to_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:

@@ -41,6 +41,9 @@ __all__ = [
 DROPS = (*BAD_ROWS, "below_min_value", "duplicates", "events_of_short_users", "unknown_item_events")
 """The counts of events that are read and not stored: `events` is their sum plus `interactions`."""
 
+STORED = {"data": ("float32",), "indices": ("int32",), "times": ("int64", "float64")}
+"""The types of the arrays that `save` writes, beside where rows begin."""
+
 FORMAT = 1
 """The version of the directory that `save` writes."""
 
@@ -133,23 +136,24 @@ class Interactions:
         """Return the SHA-256, in hexadecimal, of ids, shape, matrix and times: the same log, the same digest."""
         return self._digest
 
-    def save(self, directory: Path, *, overwrite: bool = False) -> None:
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Write a directory that `load` opens memory-mapped; it appears whole or not at all.
 
         Raises OutputError where it exists (unless `overwrite`) or the disk is full.
         """
-        with whole_directory(directory, overwrite=overwrite) as draft:
+        with whole_directory(Path(directory), overwrite=overwrite) as draft:
             for name, array in self._arrays().items():
                 np.save(draft / f"{name}.npy", array, allow_pickle=False)
             _write_facts(draft, self.users, self.items, self.item_table, self.matrix.nnz, self.counts)
 
     @classmethod
-    def load(cls, directory: Path) -> "Interactions":
+    def load(cls, directory: str | Path) -> "Interactions":
         """Open what `save` wrote; the arrays stay on the disk until they are looked at.
 
         Raises EventsError where something is missing, cut short or from a newer recae, or where ids, lengths or columns
         are damaged. Values and times are taken as they are: to read them all would take the time that mapping saves.
         """
+        directory = Path(directory)
         facts = _facts(directory)
         for name, digest in facts["sha256"].items():
             if not (directory / name).is_file() or sha256(directory / name) != digest:
@@ -157,15 +161,19 @@ class Interactions:
         names = ["data", "indices", "indptr", *(["times"] if facts["times"] else [])]
         arrays = {name: _mapped(directory / f"{name}.npy") for name in names}
         for name in set(names) - {"indptr"}:
-            if len(arrays[name]) != facts["interactions"]:
+            if arrays[name].shape != (facts["interactions"],):
                 raise EventsError(f"{directory / name}.npy: not as long as interactions.json says; save it again")
+            if arrays[name].dtype not in STORED[name]:
+                raise EventsError(f"{directory / name}.npy: damaged (it holds {arrays[name].dtype}); save it again")
         column = arrays["indices"]
         if len(column) and not 0 <= column.min() <= column.max() < facts["shape"][1]:
             raise EventsError(f"{directory / 'indices'}.npy: damaged (it names an item that is none); save it again")
         try:
             matrix = csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=facts["shape"], copy=False)
-            # Saved in order: looking would read the whole file.
-            matrix.has_sorted_indices = matrix.has_canonical_format = True
+            if not matrix.has_canonical_format:
+                raise EventsError(
+                    f"{directory / 'indices'}.npy: damaged (a user's items are not in order); save it again"
+                )
             users, items, item_table = (
                 pa.parquet.read_table(directory / f"{name}.parquet").to_pandas()
                 for name in ("users", "items", "item_table")
@@ -216,7 +224,7 @@ class Interactions:
 
 def prepare(
     events: Events | EventStream,
-    directory: Path,
+    directory: str | Path,
     preparation: Preparation = Preparation(),
     *,
     min_items: int = 1,
@@ -227,7 +235,7 @@ def prepare(
     Neither the log, if it is a stream, nor the matrix is ever in memory: a hundred million events take some gigabytes
     of disk while they are sorted, in the place where the directory will be, and little memory.
     """
-    with whole_directory(directory, overwrite=overwrite) as draft:
+    with whole_directory(Path(directory), overwrite=overwrite) as draft:
         prepare_into(draft, events, preparation, min_items=min_items)
     return Interactions.load(directory)
 

@@ -95,7 +95,7 @@ def time_type(kind: pa.DataType) -> pa.DataType | None:
 
 def ids_of(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     """Return a typed column of ids as int64 (uint64 where they need it) or dictionary-encoded text; nulls stay."""
-    kind = column.type
+    kind = _unicode(column, where).type
     if pa.types.is_dictionary(kind):
         if not _is_text(kind.value_type):
             return ids_of(column.cast(kind.value_type), where)
@@ -187,13 +187,16 @@ def alike(tables: list[pa.Table], source: str) -> list[pa.Table]:
     for position, name in enumerate(tables[0].column_names):
         columns = [table[name] for table in tables]
         if len({column.type for column in columns}) > 1:
-            columns = _same_type(columns)
+            columns = _same_type(columns, name)
             tables = [table.set_column(position, name, c) for table, c in zip(tables, columns, strict=True)]
     return tables
 
 
-def _same_type(columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+def _same_type(columns: list[pa.ChunkedArray], name: str) -> list[pa.ChunkedArray]:
     kinds = {column.type for column in columns}
+    if name == TIME:
+        # Whole ones beside others: nanoseconds lose their last digits, as they have in the part that holds floats.
+        return [column.cast(pa.float64(), safe=False) for column in columns]
     if not any(pa.types.is_dictionary(kind) for kind in kinds):
         try:
             wide = pa.float64() if pa.float64() in kinds else pa.uint64()
@@ -217,11 +220,11 @@ def _check_ids(column: pa.ChunkedArray, where: str) -> tuple[pa.ChunkedArray, Ba
 
 
 def _check_values(column: pa.ChunkedArray, where: str) -> tuple[pa.ChunkedArray, Bad]:
-    return _finite(_of_distinct(column, lambda array: _numbers(array, where)))
+    return _finite(_of_distinct(_unicode(column, where), lambda array: _numbers(array, where)))
 
 
 def _check_times(column: pa.ChunkedArray, where: str) -> tuple[pa.ChunkedArray, Bad]:
-    kind = column.type
+    kind = _unicode(column, where).type
     if _is_text(kind) or (pa.types.is_dictionary(kind) and _is_text(kind.value_type)):
         encoded = _encoded(column, where).unify_dictionaries()
         if not encoded.num_chunks:
@@ -253,6 +256,17 @@ _CHECKS: dict[str, Callable[[pa.ChunkedArray, str], tuple[pa.ChunkedArray, Bad]]
     VALUE: _check_values,
     TIME: _check_times,
 }
+
+
+def _unicode(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """Return a column whose text, if it is text, can be spelled: a file may call any bytes so."""
+    kind = column.type
+    if _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise EventsError(f"{where} holds text that is no Unicode; mend it") from error
+    return column
 
 
 def _numbers(array: pa.Array, where: str) -> pa.Array:

@@ -272,3 +272,26 @@ def test_ids_are_found_where_the_map_has_them(some: list[Any], data: st.DataObje
     wanted = known.to_index(asked.to_pandas())
     asked = asked.dictionary_encode() if asked.type == pa.string() else asked
     assert gathering._Finder(known).codes(asked).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("place", ["user_id", "item_id", "value", "timestamp"])
+def test_bytes_that_a_file_calls_text_are_one_line(tmp_path: Path, place: str) -> None:
+    offsets = pa.py_buffer(np.array([0, 1, 2, 3], np.int32).tobytes())
+    columns = {name: pa.array(["1", "2", "3"]) for name in ("user_id", "item_id", "value", "timestamp")}
+    columns[place] = pa.StringArray.from_buffers(3, offsets, pa.py_buffer(b"\xff\xfea"))
+    pa.parquet.write_table(pa.table(columns), tmp_path / "log.parquet")
+
+    with pytest.raises(EventsError, match=f"{place}.* holds text that is no Unicode; mend it"):
+        Interactions.from_events(open_events(tmp_path / "log.parquet"))
+
+
+def test_whole_times_in_one_part_and_others_in_the_next_become_numbers(tmp_path: Path) -> None:
+    time = 1_700_000_000_123_456_789
+    for part, items, times in (("a", [1, 2], [time, time + 1]), ("b", [3, 4], [float(time), 2.5])):
+        table = pa.table({"user_id": [1, 2], "item_id": items, "timestamp": times})
+        pa.parquet.write_table(table, tmp_path / f"{part}.parquet")
+
+    made = Interactions.from_events(open_events(tmp_path))
+
+    assert made.times is not None and made.times.dtype == np.float64
+    assert sorted(made.times.tolist()) == [2.5, float(time), float(time), float(time)]

@@ -1,8 +1,10 @@
 """`recae data prepare`: a directory that takes the log's place, and refuses what it can no longer tell."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from commands import call, log
@@ -121,3 +123,21 @@ def test_a_prepared_log_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyP
     prepared = prepare_log(section(folder / "log.parquet", items=str(folder / "items.parquet")), folder / "ready")
     assert opened == [folder / "ready"]
     assert prepared.item_table["title"].dropna().tolist() == ["Three"]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("indices", lambda column: np.zeros_like(column)),
+        ("indices", lambda column: column.astype(np.int64)),
+        ("data", lambda column: column.astype(">f4")),
+        ("data", lambda column: column[0]),
+    ],
+    ids=["an item twice", "wide", "swapped", "no column"],
+)
+def test_arrays_that_are_not_what_was_written_are_refused(folder: Path, name: str, damage: Callable) -> None:
+    prepare_log(section(folder / "log.parquet"), folder / "ready")
+    place = folder / "ready" / f"{name}.npy"
+    np.save(place, damage(np.load(place)))
+    with pytest.raises(EventsError, match=f"{name}.npy: (damaged|not as long)"):
+        read_interactions(section(folder / "ready"))

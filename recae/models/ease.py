@@ -90,7 +90,7 @@ class EASE:
         )
         what, instead = (
             f"ease, for the weights between {items:,} items,",
-            "use als, item-knn or mult-vae, or fewer items",
+            "use als, mult-dae or mult-vae, or fewer items",
         )
         if precision is torch.float64:
             # Beside the inverse there are the weights, in float32, at the end.
