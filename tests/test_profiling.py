@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from commands import call, write_inputs
+from commands import Done, start, write_inputs
 from torch.autograd import DeviceType
 
 from recae import profiling
@@ -248,6 +248,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_inputs(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def call(*words: str) -> Done:
+    """Run a command in a process of its own: torch's recorder can crash one in which other tests have had threads."""
+    done = start(*words, folder=Path.cwd())
+    out, err = done.communicate()
+    return Done(done.returncode, out, err)
 
 
 NEURAL = "mult-vae --set hidden=8 --set latent=4 --set epochs=3 --set batch_size=20 --validation-share 0.2"
