@@ -6,25 +6,54 @@ torch, mlflow and pandas are imported inside the commands that need them: `recae
 
 import errno
 import io
-import json
 import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recae.errors import InputError, Interrupted, MemoryRanShort, NotRecorded, OutputError, RecaeError
+from recae import data_commands
+from recae.errors import InputError, Interrupted, OutputError, RecaeError
+from recae.options import (
+    DEFAULT_METRICS,
+    LARGEST_SEED,
+    LOG,
+    Device,
+    Duplicates,
+    EmbeddingKind,
+    Events,
+    ItemCol,
+    ItemTable,
+    Json,
+    Metrics,
+    MinItems,
+    MinValue,
+    ModelDir,
+    ModelName,
+    Out,
+    OutTable,
+    Overwrite,
+    Profile,
+    Quiet,
+    Recipe,
+    Resume,
+    SkipBadRows,
+    TimeCol,
+    UserCol,
+    ValueCol,
+    data_section,
+    names,
+    show_warning,
+)
 
 if TYPE_CHECKING:
     from recae.jobs import Written
-    from recae.recipe import DataSection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,50 +61,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Autoencoder recommenders: from an interaction log to compared, tracked rankings and embeddings.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Public data sets, and what is in a log.")
-app.add_typer(data_app, name="data")
-
-LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
-LARGEST_SEED = 2**32 - 1
-
-
-def _without_notes(quiet: bool) -> bool:
-    """Let warnings that are meant for the user go unsaid, too."""
-    if quiet:
-        warnings.showwarning = partial(_show_warning, quiet=True)
-    return quiet
-
-
-Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as pipelines/movielens-small.yaml.")]
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, such as mult-vae.")]
-ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What train or compare wrote for a model.")]
-Events = Annotated[Path, typer.Argument(metavar="EVENTS", help=LOG)]
-Out = Annotated[Path, typer.Option("--out", help="The directory to write; it appears whole or not at all.")]
-OutTable = Annotated[Path, typer.Option("--out", help="The .parquet file to write; it appears whole or not at all.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run at --out.")]
-Profile = Annotated[bool, typer.Option("--profile", help="Say where the time went, and leave a trace beside --out.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Quiet = Annotated[bool, typer.Option("--quiet", callback=_without_notes, help="Print nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-ItemTable = Annotated[
-    Path | None, typer.Option("--items", help="A table of items: item_id, title, and whatever else there is.")
-]
-UserCol = Annotated[str | None, typer.Option("--user-col", help="The log's column of user ids.")]
-ItemCol = Annotated[str | None, typer.Option("--item-col", help="The log's column of item ids.")]
-ValueCol = Annotated[str | None, typer.Option("--value-col", help="The log's column of values (ratings, counts).")]
-TimeCol = Annotated[str | None, typer.Option("--time-col", help="The log's column of times.")]
-MinValue = Annotated[float | None, typer.Option("--min-value", help="Keep events of at least this value, as 1.")]
-MinItems = Annotated[int, typer.Option("--min-items", min=1, help="Drop users with fewer items.")]
-SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Drop bad rows and count them instead of stopping.")]
-Duplicates = Annotated[
-    Literal["last", "first", "max", "sum", "mean"],
-    typer.Option("--duplicates", help="What several events of one user with one item become."),
-]
-EmbeddingKind = Literal["latent", "retrieval"]
-Metrics = Annotated[str, typer.Option("--metrics", help="A list such as recall@20,ndcg@100.")]
-
-DEFAULT_METRICS = "ndcg@100,recall@20,recall@50,mrr@100"
+app.add_typer(data_commands.app, name="data")
 
 STOPPED = 130
 """What typer returns for a command that was stopped by Ctrl-C."""
@@ -86,7 +72,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ± gets a question mark, not a traceback
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning
     try:
         code = app(prog_name="recae", standalone_mode=False)
     except typer.TyperException as error:
@@ -108,27 +94,6 @@ def main() -> None:
     if code == STOPPED:
         _fail("stopped", 1)
     sys.exit(code)
-
-
-_show_otherwise = warnings.showwarning
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-    *,
-    quiet: bool = False,
-) -> None:
-    """Print a warning that is meant for the user as one line, if at all, and leave the others as they are."""
-    if issubclass(category, MemoryRanShort | NotRecorded):
-        if not quiet:
-            print(f"note: {message}", file=sys.stderr)
-    else:
-        _show_otherwise(message, category, filename, lineno, file, line)
 
 
 @app.command()
@@ -166,7 +131,7 @@ def compare(
 
     if resume and out is None:
         raise InputError("--resume: say with --out which run is to go on, such as --out runs/films/20260131-093000")
-    columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
+    columns = names(user_col, item_col, value_col, time_col)
     overrides: dict[str, Any] = {f"data.columns.{name}": column for name, column in columns.items() if column}
     if data is not None:
         # Another log is another experiment: reports and runs do not go by the name of the recipe's own.
@@ -195,7 +160,9 @@ def compare(
         )
     tracker = outcome.tracker
     if as_json:
-        _print_json({"out": str(outcome.out), "metrics": outcome.metrics.to_dict("records"), "notes": outcome.caveats})
+        console.print_json(
+            {"out": str(outcome.out), "metrics": outcome.metrics.to_dict("records"), "notes": outcome.caveats}
+        )
     elif speak:
         console.print_outcome(outcome)
         console.say(f"results in {outcome.out}; the report is {outcome.out / 'report.html'}")
@@ -240,11 +207,11 @@ def train(
     from recae.recipe import read_settings
 
     built = build(model, **read_settings(settings or []))
-    columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
-    data = _data_section(
+    columns = names(user_col, item_col, value_col, time_col)
+    data = data_section(
         events,
         columns,
-        items=items and str(items),
+        items=items,
         min_value=min_value,
         min_items=min_items,
         duplicates=duplicates,
@@ -266,7 +233,7 @@ def train(
         )
     if as_json:
         result = {"out": str(out), **card.model_dump(mode="json"), "notes": notes}
-        _print_json(result | ({"profile": {"trace": str(trace), **taken.tables()}} if taken else {}))
+        console.print_json(result | ({"profile": {"trace": str(trace), **taken.tables()}} if taken else {}))
     elif not quiet:
         console.say(
             f"{out}: {built!r}, trained on {card.data.users:,} users, {card.data.items:,} items and "
@@ -337,7 +304,7 @@ def evaluate(
             )
     summary = summarise(evaluation)
     if as_json:
-        _print_json({"metrics": summary.to_dict("records"), "notes": notes})
+        console.print_json({"metrics": summary.to_dict("records"), "notes": notes})
     elif not quiet:
         console.print_summary(summary)
         console.print_notes(notes)
@@ -418,124 +385,6 @@ def embed(
     _print_written(written, quiet, as_json)
 
 
-@data_app.command("list")
-def data_list(as_json: Json = False) -> None:
-    """List the public data sets that can be fetched."""
-    from dataclasses import asdict
-
-    from recae import console
-    from recae.datasets import DATASETS
-
-    if as_json:
-        _print_json([asdict(one) for one in DATASETS.values()])
-        return
-    for one in DATASETS.values():
-        size = f"{one.events:,} events, {one.users:,} users, {one.items:,} items"
-        console.say(f"{one.name:<16} {size}\n{'':<16} {one.address}\n{'':<16} {one.terms}")
-
-
-@data_app.command("fetch")
-def data_fetch(
-    name: Annotated[str, typer.Argument(help="A name that `recae data list` shows.", show_default=False)],
-    cache: Annotated[Path | None, typer.Option("--cache", help="Where downloads are kept.")] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Download a public data set, checked, into the cache; a broken download goes on where it stopped."""
-    from recae import console
-    from recae.datasets import fetch
-
-    with console.progress_bars(quiet) as listener:
-        path = fetch(name, cache, listener=listener)
-    if as_json:
-        _print_json({"name": name, "path": str(path)})
-    else:
-        console.say(str(path))
-
-
-@data_app.command("describe")
-def data_describe(
-    events: Events,
-    user_col: UserCol = None,
-    item_col: ItemCol = None,
-    value_col: ValueCol = None,
-    time_col: TimeCol = None,
-    min_value: MinValue = None,
-    min_items: MinItems = 1,
-    duplicates: Duplicates = "last",
-    skip_bad_rows: SkipBadRows = False,
-    as_json: Json = False,
-) -> None:
-    """Say what is in a log: users, items, events, how dense, how long the histories."""
-    from dataclasses import asdict
-
-    from recae import console
-    from recae.datasets import describe
-    from recae.experiment import read_interactions
-    from recae.notes import notes
-
-    columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
-    data = _data_section(
-        events,
-        columns,
-        values="keep",
-        min_value=min_value,
-        min_items=min_items,
-        duplicates=duplicates,
-        skip_bad_rows=skip_bad_rows,
-    )
-    interactions = read_interactions(data)
-    description = describe(interactions)
-    if as_json:
-        _print_json({**asdict(description), "counts": dict(interactions.counts)})
-    else:
-        console.print_description(description, interactions.counts["events"])
-        console.print_notes(notes(interactions.counts))
-
-
-@data_app.command("prepare")
-def data_prepare(
-    events: Events,
-    out: Out,
-    user_col: UserCol = None,
-    item_col: ItemCol = None,
-    value_col: ValueCol = None,
-    time_col: TimeCol = None,
-    min_value: MinValue = None,
-    min_items: MinItems = 1,
-    duplicates: Duplicates = "last",
-    items: ItemTable = None,
-    skip_bad_rows: SkipBadRows = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Turn a log, once, into a directory that train, compare and describe take in its place and open at once."""
-    from recae import console
-    from recae.experiment import prepare_log
-    from recae.notes import notes
-
-    columns = {"user": user_col, "item": item_col, "value": value_col, "time": time_col}
-    data = _data_section(
-        events,
-        columns,
-        items=items and str(items),
-        values="keep",
-        min_value=min_value,
-        min_items=min_items,
-        duplicates=duplicates,
-        skip_bad_rows=skip_bad_rows,
-    )
-    prepared = prepare_log(data, out, overwrite=overwrite)
-    users, known = prepared.matrix.shape
-    if as_json:
-        sizes = {"users": users, "items": known, "interactions": prepared.matrix.nnz}
-        _print_json({"out": str(out), **sizes, "counts": dict(prepared.counts)})
-    elif not quiet:
-        console.say(f"{out}: {users:,} users, {known:,} items and {prepared.matrix.nnz:,} interactions")
-        console.print_notes(notes(prepared.counts))
-
-
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine can do, and what is amiss."""
@@ -544,15 +393,9 @@ def doctor(as_json: Json = False) -> None:
 
     facts = examine()
     if as_json:
-        _print_json(facts)
+        console.print_json(facts)
     else:
         console.print_facts(facts)
-
-
-def _data_section(events: Path, columns: Mapping[str, str | None], **rules: Any) -> "DataSection":
-    from recae.recipe import DataSection, checked
-
-    return checked(DataSection, {"path": str(events), "columns": columns, **rules}, "command line")
 
 
 @contextmanager
@@ -586,16 +429,10 @@ def _print_written(written: "Written", quiet: bool, as_json: bool) -> None:
     from recae import console
 
     if as_json:
-        _print_json({"out": str(written.path), "rows": written.rows, "notes": written.notes})
+        console.print_json({"out": str(written.path), "rows": written.rows, "notes": written.notes})
     elif not quiet:
         console.say(f"{written.path}: {written.rows:,} rows")
         console.print_notes(written.notes)
-
-
-def _print_json(value: Any) -> None:
-    # A figure that is not a number has no JSON spelling but null.
-    plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
-    print(json.dumps(plain, ensure_ascii=False, indent=2))
 
 
 def _usage(error: typer.TyperException) -> str:

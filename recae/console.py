@@ -1,10 +1,11 @@
 """What a person at a terminal sees: progress bars on stderr while there is one, tables on stdout."""
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -34,6 +35,12 @@ microseconds, as which dates are kept. No two ranges meet: nanoseconds before 19
 def say(text: str) -> None:
     """Print a line on stdout."""
     print(text)
+
+
+def print_json(value: Any) -> None:
+    """Print a result as JSON; a figure that is not a number has no spelling there but null."""
+    plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+    print(json.dumps(plain, ensure_ascii=False, indent=2))
 
 
 def warn(text: str) -> None:

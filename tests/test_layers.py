@@ -38,7 +38,8 @@ LAYERS = [
     "recipe",
     "experiment",
     "jobs",
-    "serving doctor console",
+    "serving doctor console options",
+    "data_commands",
     "cli",
 ]
 """From the top down. A package's name stands for every module in it that has no place of its own."""

@@ -1,0 +1,92 @@
+"""The options that commands share, spelled once, and what is made of them."""
+
+import sys
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+
+import typer
+
+from recae.errors import MemoryRanShort, NotRecorded
+
+if TYPE_CHECKING:
+    from recae.recipe import DataSection
+
+LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
+LARGEST_SEED = 2**32 - 1
+
+_show_otherwise = warnings.showwarning
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Print a warning that is meant for the user as one line, if at all, and leave the others as they are."""
+    if issubclass(category, MemoryRanShort | NotRecorded):
+        if not quiet:
+            print(f"note: {message}", file=sys.stderr)
+    else:
+        _show_otherwise(message, category, filename, lineno, file, line)
+
+
+def without_notes(quiet: bool) -> bool:
+    """Let warnings that are meant for the user go unsaid, too."""
+    if quiet:
+        warnings.showwarning = partial(show_warning, quiet=True)
+    return quiet
+
+
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as pipelines/movielens-small.yaml.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, such as mult-vae.")]
+ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What train or compare wrote for a model.")]
+Events = Annotated[Path, typer.Argument(metavar="EVENTS", help=LOG)]
+Out = Annotated[Path, typer.Option("--out", help="The directory to write; it appears whole or not at all.")]
+OutTable = Annotated[Path, typer.Option("--out", help="The .parquet file to write; it appears whole or not at all.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run at --out.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Say where the time went, and leave a trace beside --out.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Quiet = Annotated[bool, typer.Option("--quiet", callback=without_notes, help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ItemTable = Annotated[
+    Path | None, typer.Option("--items", help="A table of items: item_id, title, and whatever else there is.")
+]
+UserCol = Annotated[str | None, typer.Option("--user-col", help="The log's column of user ids.")]
+ItemCol = Annotated[str | None, typer.Option("--item-col", help="The log's column of item ids.")]
+ValueCol = Annotated[str | None, typer.Option("--value-col", help="The log's column of values (ratings, counts).")]
+TimeCol = Annotated[str | None, typer.Option("--time-col", help="The log's column of times.")]
+MinValue = Annotated[float | None, typer.Option("--min-value", help="Keep events of at least this value, as 1.")]
+MinItems = Annotated[int, typer.Option("--min-items", min=1, help="Drop users with fewer items.")]
+SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Drop bad rows and count them instead of stopping.")]
+Duplicates = Annotated[
+    Literal["last", "first", "max", "sum", "mean"],
+    typer.Option("--duplicates", help="What several events of one user with one item become."),
+]
+EmbeddingKind = Literal["latent", "retrieval"]
+Metrics = Annotated[str, typer.Option("--metrics", help="A list such as recall@20,ndcg@100.")]
+
+DEFAULT_METRICS = "ndcg@100,recall@20,recall@50,mrr@100"
+
+
+def names(user: str | None, item: str | None, value: str | None, time: str | None) -> dict[str, str | None]:
+    """Return the column options by what the columns are."""
+    return {"user": user, "item": item, "value": value, "time": time}
+
+
+def data_section(
+    events: Path, columns: Mapping[str, str | None], items: Path | None = None, **rules: Any
+) -> "DataSection":
+    """Return a command's log as a recipe's `data` section, checked; `rules` are its keys."""
+    from recae.recipe import DataSection, checked
+
+    section = {"path": str(events), "columns": columns, "items": items and str(items), **rules}
+    return checked(DataSection, section, "command line")
