@@ -167,9 +167,10 @@ def load_model(path: str | Path, device: str = "cpu") -> FittedModel:
         model = build(card.model, **card.hyper_parameters).restore(state)
         _require_width(model, len(items))
     except (ModelError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        ours = card.recae == __version__
         raise ArtifactError(
-            f"{path}: written by recae {card.recae}, it does not fit this recae {__version__} ({_line(error)}); "
-            "use that version, or train again"
+            f"{path}: it does not fit this recae {__version__} ({_line(error)}), and was written by "
+            + (f"it; {_COPY_OR_TRAIN}" if ours else f"recae {card.recae}; use that version, or train again")
         ) from error
     return FittedModel(model, items, table, card, hashlib.sha256(raw).hexdigest())
 

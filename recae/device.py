@@ -13,7 +13,7 @@ DEVICES = ("auto", "cpu", "cuda")
 def resolve_device(name: str) -> str:
     """Return "cpu" or "cuda" for a name in DEVICES; "auto" is CUDA where there is one."""
     if name not in DEVICES:
-        raise DeviceError(f"unknown device '{name}'; known: {', '.join(DEVICES)}")
+        raise DeviceError(f"unknown device {name!r}; known: {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("no CUDA device here; pass --device cpu, or --device auto to use one where there is one")
     if name == "auto":

@@ -52,6 +52,28 @@ class Spent:
     share: float
 
 
+@dataclass(eq=False)
+class _Open:
+    """A stage that goes on, the seconds of those within it, and its span in the recording that runs, if one does.
+
+    A span must end in the recording it began in. Torch keeps it in memory of that recording's own: ended during the
+    next one, it writes to where that memory was, and the process crashes (SIGSEGV), then or later.
+    """
+
+    name: str
+    within: float = 0.0
+    span: record_function | None = None
+
+    def begin(self) -> None:
+        self.span = record_function(self.name)
+        self.span.__enter__()  # type: ignore[no-untyped-call]
+
+    def end(self) -> None:
+        if self.span is not None:
+            self.span.__exit__(None, None, None)
+            self.span = None
+
+
 class Profile:
     """What is known of where the time went, once it is taken: see `take`."""
 
@@ -61,8 +83,9 @@ class Profile:
         self._total = self._overhead = 0.0
         self._calls = Counter[str]()
         self._seconds = defaultdict[str, float](float)
-        self._within: list[float] = []
+        self._open: list[_Open] = []
         self._warm = False
+        self._stretch = "from its start"
         # Of what torch's recorder prints whenever it starts and stops, nothing is for a user's eyes.
         os.environ.setdefault("KINETO_LOG_LEVEL", "6")
         self._record()
@@ -79,10 +102,11 @@ class Profile:
             Spent(ELSEWHERE, 1, rest, rest / self._total),
         ]
 
-    def tables(self) -> dict[str, list[dict[str, object]]]:
-        """Return both, `stages` and `operations`, as plain values."""
+    def tables(self) -> dict[str, str | list[dict[str, object]]]:
+        """Return both, `stages` and `operations`, and what the latter are of, as plain values."""
         return {
             "stages": [asdict(spent) for spent in self.stages()],
+            "operations_of": self.stretch,
             "operations": [asdict(spent) for spent in self.operations()],
         }
 
@@ -98,6 +122,11 @@ class Profile:
         return sorted(spent, key=lambda one: one.seconds, reverse=True)[:SHOWN]
 
     @property
+    def stretch(self) -> str:
+        """What part of the work was recorded, and is in `operations` and in the trace, in words."""
+        return f"{self._stretch}; at most {UPDATES} rounds of any stage"
+
+    @property
     def on_device(self) -> bool:
         """Whether a device did any of the recorded stretch; `operations` are its own then."""
         return bool(self._by_device())
@@ -106,11 +135,15 @@ class Profile:
         """Return a listener that tells this one, and knows by it where an epoch ends."""
 
         def heard(step: Step) -> None:
-            if self._recorded and not self._warm and step.done < step.total:
+            # A recording that another thread stops crashes the process.
+            recorded = self._recorded and threading.get_ident() == self._thread
+            if recorded and not self._warm and step.done < step.total:
                 self._stop()
                 self._record()
                 self._warm = True
-            elif self._recorded and self._warm:
+                self._stretch = "after the first epoch"
+            elif recorded and self._warm:
+                self._stretch = "one epoch, after the first"
                 self._stop()
             listener(step)
 
@@ -120,24 +153,26 @@ class Profile:
     def stage(self, name: str) -> Iterator[None]:
         """Count the seconds of a block to a stage, and name it in the trace."""
         if threading.get_ident() != self._thread:
-            with record_function(name):
-                yield
+            yield  # torch records the thread it was told to alone
             return
         _wait_for_cuda()
         if self._recorded[name] == UPDATES:
             self._stop()
-        begun = time.perf_counter()
-        self._within.append(0.0)
+        begun, own = time.perf_counter(), _Open(name)
+        self._open.append(own)
+        if self._running:
+            own.begin()
         try:
-            with record_function(name):
-                yield
+            yield
         finally:
+            own.end()
             _wait_for_cuda()
             taken = time.perf_counter() - begun
-            self._seconds[name] += taken - self._within.pop()
+            self._open.pop()
+            self._seconds[name] += taken - own.within
             self._calls[name] += 1
-            if self._within:
-                self._within[-1] += taken
+            if self._open:
+                self._open[-1].within += taken
             self._recorded[name] += 1
 
     def finish(self) -> None:
@@ -170,9 +205,13 @@ class Profile:
         with self._not_counted():
             self._recording.start()
         self._running = True
+        for stage in self._open:
+            stage.begin()
 
     def _stop(self) -> None:
         if self._running:
+            for stage in reversed(self._open):
+                stage.end()
             with self._not_counted():
                 self._recording.stop()
             self._running = False
@@ -184,8 +223,8 @@ class Profile:
         yield
         taken = time.perf_counter() - begun
         self._overhead += taken
-        if self._within:
-            self._within[-1] += taken
+        if self._open:
+            self._open[-1].within += taken
 
 
 _taken: Profile | None = None

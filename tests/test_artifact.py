@@ -16,7 +16,8 @@ from checkerboard import checkerboard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
+from tampering import tampered
 
 import recae.artifact
 from recae.artifact import CARD, FORMAT, ITEMS, WEIGHTS, FittedModel, load_model, save_model
@@ -26,6 +27,15 @@ from recae.models import MODELS, build
 from recae.models.base import FitOptions, hyper_parameters_of
 
 FILES = (CARD, WEIGHTS, ITEMS)
+
+SMALL = {
+    "als": {"factors": 4, "iterations": 2},
+    "bpr": {"factors": 4, "iterations": 2},
+    "mult-dae": {"hidden": 5, "latent": 4, "epochs": 1},
+    "mult-vae": {"hidden": 5, "latent": 4, "epochs": 1},
+    "rec-vae": {"hidden": 5, "layers": 2, "latent": 4, "epochs": 1},
+}
+"""Settings that are quick."""
 
 
 def board(item_ids=tuple(f"i{number:02}" for number in range(12))) -> Interactions:
@@ -295,17 +305,30 @@ def test_an_item_table_whose_ids_are_none(item_ids, said, copy):
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_of_another_width(name, tmp_path):
     small = Interactions(checkerboard(4).history, IdMap.of(range(4)), IdMap.of(range(4)), pd.DataFrame(index=range(4)))
-    settings = {"epochs": 1} if name.startswith("mult-") else {}
+    settings = SMALL.get(name, {})
     path, other = saved(tmp_path / "model", name, **settings), saved(tmp_path / "small", name, small, **settings)
     shutil.copyfile(other / WEIGHTS, path / WEIGHTS)
     sign(path)
     assert "does not fit this recae" in refused(path)
 
 
-def test_weights_of_another_shape(copy):
-    save_file({"weights": load_file(copy / WEIGHTS)["weights"][0].contiguous()}, copy / WEIGHTS)
-    sign(copy)
-    assert "does not fit this recae" in refused(copy)
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_that_are_not_those_of_the_model(name, tmp_path):
+    path = saved(tmp_path / "model", name, **SMALL.get(name, {}))
+    for what, weights in tampered(load((path / WEIGHTS).read_bytes())):
+        save_file(weights, path / WEIGHTS)
+        sign(path)
+        assert "does not fit this recae" in refused(path), what
+
+
+def test_similarities_to_items_that_are_not_there(tmp_path):
+    path = saved(tmp_path / "model", "item-knn")
+    weights = load((path / WEIGHTS).read_bytes())
+    for index in (-1, 12, 2**31 - 1):
+        weights["indices"][0] = index
+        save_file(weights, path / WEIGHTS)
+        sign(path)
+        assert "does not fit this recae" in refused(path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import PositiveInt
 
-from recae.errors import ModelError
+from recae.errors import DeviceError, ModelError
 from recae.models.base import (
     FitOptions,
     NonNegative,
@@ -100,3 +100,27 @@ def test_fit_options_do_not_change() -> None:
     options: Any = FitOptions()
     with pytest.raises(FrozenInstanceError):
         options.seed = 1
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_device_of_fit_options_becomes_what_it_stands_for(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    assert FitOptions().device == "cpu"
+    assert FitOptions(device="auto").device == ("cuda" if there else "cpu")
+    assert replace(FitOptions(), device="auto") == FitOptions(device="cuda" if there else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda", "no CUDA device here; "),
+        ("gpu", "unknown device 'gpu'; known: auto, cpu, cuda"),
+        ("cuda:0", "unknown device 'cuda:0'; known: auto, cpu, cuda"),
+        (None, "unknown device None; known: auto, cpu, cuda"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line(device: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(DeviceError, match=f"^{said}") as caught:
+        FitOptions(device=device)
+    assert "\n" not in str(caught.value)

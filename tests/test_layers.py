@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "recae"
 LAYERS = [
     "errors",
     "progress",
-    "files device ids columns workers",
+    "files device tensors ids columns preparation workers",
     "profiling",
     "sources",
     "rows",
@@ -38,8 +38,9 @@ LAYERS = [
     "recipe",
     "experiment",
     "jobs",
+    "manual advice",
     "serving doctor console options",
-    "data_commands",
+    "data_commands model_commands",
     "cli",
 ]
 """From the top down. A package's name stands for every module in it that has no place of its own."""

@@ -9,14 +9,13 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix, random_array, vstack
 from threadpoolctl import threadpool_limits
 
-import recae.models.item_knn
 from recae.errors import Diverged, ModelError
 from recae.models import histories as reading
 from recae.models.als import ALS
 from recae.models.base import FitOptions
 from recae.models.bpr import BPR
 from recae.models.histories import digests, multiply, presence, valued
-from recae.models.item_knn import ItemKNN, largest
+from recae.models.item_knn import ItemKNN
 from recae.models.popularity import Popularity
 from recae.models.random import Random
 
@@ -95,19 +94,13 @@ class TestItemKNN:
 
         np.testing.assert_allclose(scores.numpy(), dense @ cosines.T, rtol=1e-5, atol=1e-6)
 
-    def test_blocks_make_no_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        seen = drawn(2, items=40)
-        whole = ItemKNN(neighbours=3).fit(seen).score(seen)
-        monkeypatch.setattr(recae.models.item_knn, "BLOCK_ENTRIES", 40 * 7)
-        assert torch.equal(ItemKNN(neighbours=3).fit(seen).score(seen), whole)
-
-    @given(seed=seeds, count=st.integers(1, 9))
-    def test_largest_takes_the_first_of_equals(self, seed: int, count: int) -> None:
-        values = np.random.default_rng(seed).integers(0, 4, (6, 8)).astype(np.float64)
-        expected = np.zeros((6, 8), dtype=bool)
-        for row in range(6):
-            expected[row, np.argsort(-values[row], kind="stable")[:count]] = True
-        np.testing.assert_array_equal(largest(values, count), expected & (values > 0))
+    def test_too_many_neighbours_are_refused_before_any_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("recae.device.available_memory", lambda device: 10_000_000)
+        monkeypatch.setattr("recae.kernels.neighbours.nearest", lambda *_: pytest.fail("work was begun"))
+        seen = csr_matrix(np.ones((2, 1000), dtype=np.float32))
+        said = r"item-knn, for the 800 neighbours of each of 1,000 items, needs \d.* GB on cpu.*; lower neighbours"
+        with pytest.raises(ModelError, match=said):
+            ItemKNN(neighbours=800).fit(seen)
 
 
 class TestALS:

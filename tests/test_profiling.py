@@ -1,13 +1,14 @@
 """Where the time went: stages that add up, a stretch of operations, a trace that is whole; and nothing when off."""
 
 import json
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from commands import Done, start, write_inputs
+from commands import call, write_inputs
 from torch.autograd import DeviceType
 
 from recae import profiling
@@ -110,7 +111,12 @@ def test_operations_have_the_devices_seconds_only_where_a_device_did_any(
         (names_told[1], 2, pytest.approx(longest / 3), pytest.approx(0.25)),
     ]
     print_profile(profile)
-    assert ("operation of the device" in capsys.readouterr().out) == bool(there)
+    printed = capsys.readouterr().out
+    assert ("operation of the device" in printed) == bool(there)
+    who = "the device" if there else "torch"
+    assert (
+        f"\nwhat {who} did in the part that was recorded (from its start; at most 50 rounds of any stage):\n" in printed
+    )
 
 
 @pytest.mark.parametrize("recorded", [False, True])
@@ -147,6 +153,7 @@ def test_the_second_epoch_is_what_is_traced(tmp_path: Path) -> None:
     with take(trace) as profile:
         work(profile.listen(silence))
     assert (names(trace).count("forward"), names(trace).count("validate")) == (4, 1)
+    assert profile.stretch.startswith("one epoch, after the first; at most")
 
 
 def test_a_resumed_training_tells_its_epochs_again_and_is_traced_all_the_same(tmp_path: Path) -> None:
@@ -163,9 +170,10 @@ def test_a_resumed_training_tells_its_epochs_again_and_is_traced_all_the_same(tm
 
 def test_work_without_epochs_is_traced_from_its_start(tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    with take(trace):
-        work(epochs=1)
+    with take(trace) as profile:
+        work(profile.listen(silence), epochs=1)
     assert names(trace).count("forward") == 4
+    assert profile.stretch.startswith("from its start; at most")
 
 
 def test_a_trace_has_so_many_updates_at_most_and_the_stages_have_all(
@@ -250,13 +258,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def call(*words: str) -> Done:
-    """Run a command in a process of its own: torch's recorder can crash one in which other tests have had threads."""
-    done = start(*words, folder=Path.cwd())
-    out, err = done.communicate()
-    return Done(done.returncode, out, err)
-
-
 NEURAL = "mult-vae --set hidden=8 --set latent=4 --set epochs=3 --set batch_size=20 --validation-share 0.2"
 
 
@@ -272,11 +273,69 @@ NEURAL = "mult-vae --set hidden=8 --set latent=4 --set epochs=3 --set batch_size
 def test_every_model_says_where_its_time_went(model: str, stages: str, folder: Path) -> None:
     done = call("train", *model.split(), "log.csv", "--out", "model", "--profile")
     assert (done.code, done.err) == (0, "")
+    assert "\nthe stages of all of the work:\n" in done.out
     for name in ("stage", "read the log", "fit", "save the model", ELSEWHERE, *filter(None, stages.split(", "))):
         assert f" {name} " in done.out
     assert "the trace is model.trace.json" in done.out
     assert set(filter(None, stages.split(", "))) <= set(names(folder / "model.trace.json"))
     assert (folder / "model" / "model.json").exists()
+
+
+def test_a_span_ends_in_the_recording_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch crashes where one ends in the next: here the stage around the epochs, in which there are no others."""
+    told = list[str]()
+
+    class Recording(profiling.Recording):
+        def start(self) -> None:
+            super().start()
+            told.append("start")
+
+        def stop(self) -> None:
+            told.append("stop")
+            super().stop()
+
+    class Span(profiling.record_function):
+        def __enter__(self) -> "Span":
+            super().__enter__()
+            told.append(f"+{self.name}")
+            return self
+
+        def __exit__(self, *reason: object) -> None:
+            told.append(f"-{self.name}")
+            super().__exit__(*reason)
+
+    monkeypatch.setattr(profiling, "Recording", Recording)
+    monkeypatch.setattr(profiling, "record_function", Span)
+    trace = tmp_path / "trace.json"
+    with take(trace) as profile:
+        listener = profile.listen(silence)
+        with stage("read"):
+            pass
+        with stage("outer"), stage("fit"):
+            for epoch in (1, 2, 3):
+                listener(Step("als", epoch, 3))
+        with stage("save"):
+            pass
+
+    around = ["start", "+outer", "+fit", "-fit", "-outer"]
+    assert told == ["start", "+read", "-read", *around[1:], "stop", *around, "+save", "-save", "stop"]
+    assert {"outer", "fit", "save"} <= set(names(trace))
+    assert {spent.name: spent.calls for spent in profile.stages()}["fit"] == 1
+
+
+def test_what_another_thread_does_neither_stops_a_recording_nor_is_in_it(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json"
+    with take(trace) as profile:
+        with stage("here"):
+            pass
+        thread = threading.Thread(target=work, args=(profile.listen(silence),))
+        thread.start()
+        thread.join()
+        with stage("here"):
+            pass
+    assert {spent.name for spent in profile.stages()} == {"here", ELSEWHERE}
+    assert names(trace).count("here") == 2
+    assert "forward" not in names(trace)
 
 
 def test_without_the_option_there_is_no_trace(folder: Path) -> None:
@@ -290,6 +349,7 @@ def test_quiet_prints_nothing_and_json_has_the_tables(folder: Path) -> None:
     assert (folder / "model.trace.json").exists()
     done = call("train", "ease", "log.csv", "--out", "model", "--profile", "--json", "--overwrite")
     told = json.loads(done.out)["profile"]
+    assert told["operations_of"] == "from its start; at most 50 rounds of any stage"
     assert told["trace"] == "model.trace.json"
     assert {"name", "calls", "seconds", "share"} == set(told["stages"][0]) == set(told["operations"][0])
 
@@ -298,7 +358,7 @@ def test_a_trace_that_is_there_is_refused_before_the_log_is_read(folder: Path) -
     (folder / "model.trace.json").write_text("mine")
     done = call("train", "ease", "nowhere.csv", "--out", "model", "--profile")
     assert (done.code, done.out) == (2, "")
-    assert done.err == "recae: model.trace.json exists already; choose another place, or pass --overwrite\n"
+    assert done.err == "recae: model.trace.json exists already; choose another place, or overwrite it (--overwrite)\n"
 
 
 def test_a_training_that_fails_leaves_no_trace(folder: Path) -> None:

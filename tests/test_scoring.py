@@ -19,7 +19,7 @@ BY_TILE = [name for name in MODELS if hasattr(MODELS[name], "score_by_tile")]
 
 
 def test_every_model_whose_scores_are_products_scores_by_tile() -> None:
-    assert set(BY_TILE) == set(MODELS) - {"random", "popularity", "item-knn"}
+    assert set(BY_TILE) == set(MODELS) - {"random", "popularity"}
 
 
 @pytest.mark.parametrize("name", BY_TILE)

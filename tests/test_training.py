@@ -137,6 +137,71 @@ def test_where_memory_runs_out_parts_of_a_batch_make_the_same_update(
     )
 
 
+def test_every_epoch_tries_whole_batches_again_and_warns_only_of_fewer_users_than_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of batches of 60, 60, 60 and 20 users, memory is for so many at a time in each of the epochs."""
+    model = MultDAE(latent=6, batch_size=60, epochs=6, learning_rate=0.01)
+    room = iter([60, 30, 10, 30, 5, 60])
+    at_most, tried, told = 0, list[list[int]](), list[list[str]]()
+
+    def multinomial_of_few(features: torch.Tensor, output: torch.nn.Linear, batch: Batch, sample: None) -> torch.Tensor:
+        tried[-1].append(len(batch))
+        if len(batch) > at_most:
+            raise MemoryError
+        return multinomial(features, output, batch)
+
+    def next_epoch(step: Step | None = None) -> None:
+        nonlocal at_most
+        at_most = next(room, 0)
+        tried.append([])
+        told.append([])
+
+    def warn(message: str, *_: object, **__: object) -> None:
+        told[-1].append(message)
+
+    whole = replace(model).fit(histories())
+    monkeypatch.setattr("recae.models.mult_dae.multinomial", multinomial_of_few)
+    monkeypatch.setattr("recae.autoencoder.training.warnings.warn", warn)
+    next_epoch()
+    parts = model.fit(histories(), FitOptions(listener=next_epoch))
+
+    assert tried[:-1] == [
+        [60, 60, 60, 20],
+        [60, *[30] * 6, 20],
+        [60, 30, 15, *[7] * 8, 4, *[7] * 8, 4, *[7] * 8, 4, 7, 7, 6],
+        [60, *[30] * 6, 20],
+        [60, 30, 15, 7, *[3] * 60, *[3] * 6, 2],
+        [60, 60, 60, 20],
+    ]
+    assert [[message.split(" users at a time")[0].split()[-1] for message in of] for of in told[:-1]] == [
+        [],
+        ["30"],
+        ["15", "7"],
+        [],
+        ["3"],
+        [],
+    ]
+    for name, tensor in whole.state().items():
+        torch.testing.assert_close(parts.state()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_short_batch_that_ran_out_of_memory_is_forgotten_after_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tried = MultDAE(latent=6, batch_size=195, epochs=2), list[int]()
+
+    def short_once(features: torch.Tensor, output: torch.nn.Linear, batch: Batch, sample: None) -> torch.Tensor:
+        tried.append(len(batch))
+        if tried == [195, 5]:
+            raise MemoryError
+        return multinomial(features, output, batch)
+
+    monkeypatch.setattr("recae.models.mult_dae.multinomial", short_once)
+    with pytest.warns(MemoryRanShort):
+        model.fit(histories())
+
+    assert tried == [195, 5, 2, 2, 1, 195, 5]
+
+
 @MODELS
 def test_no_memory_for_a_single_user_is_one_line(model: MultVAE | MultDAE, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: object) -> None:

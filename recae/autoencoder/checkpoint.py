@@ -4,20 +4,21 @@ The tensors are the present weights, the best ones where they are others, Adam's
 metadata holds, as JSON, how far the training got and a fingerprint of what is trained on what.
 
 On a CPU, a training that goes on from its checkpoint ends with the same bits as one that was never stopped, given the
-same torch, the same kind of processor, the same number of threads, and that memory did not run out before. Otherwise it
+same torch, the same kind of processor, the same number of threads, and that memory runs out in neither. Otherwise it
 goes on just as well, but a sum of floats may be taken in another order; the metadata says which torch and how many
 threads wrote the file.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy.sparse import csr_matrix
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from recae.errors import ArtifactError
 from recae.files import whole_file
+from recae.tensors import Form, require_tensors
 
 FORMAT = 2
 METADATA_KEY = "recae_checkpoint"
@@ -38,12 +40,31 @@ Fingerprint = Mapping[str, Any]
 class Progress:
     """How far a training is; epochs count from 1, so the best one is 0 before there is any."""
 
-    epoch: int = 0
-    updates: int = 0
+    epoch: NonNegativeInt = 0
+    updates: NonNegativeInt = 0
     best: float | None = None
-    best_epoch: int = 0
-    seconds: float = 0.0
+    best_epoch: NonNegativeInt = 0
+    seconds: NonNegativeFloat = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
+
+
+class _Content(BaseModel):
+    """What the metadata says."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    format: int
+    fingerprint: dict[str, Any]
+    progress: Progress
+    torch: str
+    threads: int
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        told = self.progress
+        if not told.best_epoch <= told.epoch == len(told.curve):
+            raise ValueError(f"{told.epoch} epochs, the best {told.best_epoch}, and a curve of {len(told.curve)}")
+        return self
 
 
 def save_checkpoint(path: Path, fingerprint: Fingerprint, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
@@ -59,27 +80,44 @@ def save_checkpoint(path: Path, fingerprint: Fingerprint, progress: Progress, te
         save_file(dict(tensors), draft, metadata={METADATA_KEY: json.dumps(content)})
 
 
-def load_checkpoint(path: Path, fingerprint: Fingerprint) -> tuple[Progress, dict[str, Tensor]]:
+def load_checkpoint(
+    path: Path, fingerprint: Fingerprint, wanted: Callable[[Progress], Mapping[str, Form]]
+) -> tuple[Progress, dict[str, Tensor]]:
     """Return the progress and the tensors, on the CPU, of a checkpoint of the same training.
 
-    Raises ArtifactError for a file that is truncated, none of ours, or of a training with another fingerprint.
+    `wanted` tells which tensors there are after so much progress. Raises ArtifactError for a file that is truncated,
+    none of ours, or of a training with another fingerprint, and for one that holds anything else than it should.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            content = json.loads((file.metadata() or {})[METADATA_KEY])
+            text = (file.metadata() or {})[METADATA_KEY]
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ArtifactError(f"{path} is no whole checkpoint of a training; {REMEDY}") from error
+        format = json.loads(text)["format"]
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise damaged(path) from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror or error}); {REMEDY}") from error
-    if content["format"] != FORMAT:
-        raise ArtifactError(
-            f"{path}: a checkpoint of format {content['format']}, and this recae reads {FORMAT}; {REMEDY}"
-        )
-    if differences := _differences(content["fingerprint"], json.loads(json.dumps(fingerprint))):
+    if format != FORMAT:
+        raise ArtifactError(f"{path}: a checkpoint of format {_short(format)}, and this recae reads {FORMAT}; {REMEDY}")
+    try:
+        content = _Content.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "progress"
+        raise damaged(path, f"{_short(key)}: {problem['msg'].removeprefix('Value error, ')}") from error
+    if differences := _differences(content.fingerprint, json.loads(json.dumps(fingerprint))):
         raise ArtifactError(f"{path} is the checkpoint of another training ({'; '.join(differences)}); {REMEDY}")
-    return Progress(**content["progress"]), tensors
+    try:
+        require_tensors(tensors, wanted(content.progress))
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    return content.progress, tensors
+
+
+def damaged(path: Path, reason: str = "") -> ArtifactError:
+    """Return the error that a file is no whole checkpoint."""
+    return ArtifactError(f"{path} is no whole checkpoint of a training{reason and f' ({reason})'}; {REMEDY}")
 
 
 def digest(matrix: csr_matrix) -> str:

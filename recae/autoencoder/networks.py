@@ -19,6 +19,7 @@ from recae.autoencoder.batches import Batch, batch_of, unit_length
 from recae.kernels.row_sparse import weighted_rows_touched
 from recae.kernels.rows import weighted_rows
 from recae.scoring import Tiles, inner_products
+from recae.tensors import forms_of, require_tensors
 
 BIAS_SPREAD = 0.001
 
@@ -116,6 +117,13 @@ class Network(nn.Module, ABC):
     def latent(self, batch: Batch) -> Tensor:
         """Return users × latent, the same for the same history every time."""
 
+    def tables(self) -> list[Tensor]:
+        """Return the parameters whose gradients are row-sparse: none, or all that have a row for each item."""
+        if not self.row_sparse:
+            return []
+        inputs = [layer.weight for layer in self.modules() if isinstance(layer, SparseLinear)]
+        return [*inputs, self.decoder.output.weight, self.decoder.output.bias]
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights, in memory on the CPU.
 
@@ -179,7 +187,8 @@ def weights(network: Network) -> dict[str, Tensor]:
 
 
 def load_weights(network: Network, state: Mapping[str, Tensor]) -> None:
-    """Make a network of `weights`, on whatever device they are; RuntimeError where names or shapes do not fit."""
+    """Make a network of `weights`, on whatever device they are; ValueError where they are not this network's."""
+    require_tensors(state, forms_of(network.state_dict()))
     network.load_state_dict(dict(state), assign=True)
 
 

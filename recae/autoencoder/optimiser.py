@@ -1,6 +1,6 @@
 """Adam: on all of a parameter where its gradient is dense, on the rows it has where it is row-sparse."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -46,6 +46,13 @@ class Adam:
     weight_decay: float
     averaging: float = 0.0
     state: dict[int, State] = field(default_factory=dict)
+
+    def prepare(self, tables: Sequence[Tensor] = ()) -> None:
+        """Make the state of every parameter, as its first gradient would; those of `tables` will be row-sparse."""
+        for number, parameter in enumerate(self.parameters):
+            self.state[number] = self._fresh(parameter)
+            if any(parameter is table for table in tables):
+                self.state[number][LAST] = _untouched(parameter)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -119,7 +126,8 @@ class Adam:
 
     def _update_rows(self, parameter: Tensor, gradient: Tensor, state: State, decays: bool) -> None:
         rows, values = _entries(gradient)
-        state.setdefault(LAST, torch.zeros(len(parameter), device=parameter.device))
+        if LAST not in state:
+            state[LAST] = _untouched(parameter)
         at_a_time = _at_a_time(values)
         for chosen, part in zip(torch.split(rows, at_a_time), torch.split(values, at_a_time), strict=True):
             with self._caught_up(parameter, chosen, state) as (taken, last):
@@ -154,9 +162,8 @@ class Adam:
         state[LAST].index_copy_(0, rows, last)
 
 
-def restored(state: Mapping[int, Mapping[str, Tensor]], parameters: Sequence[nn.Parameter]) -> dict[int, State]:
-    """Return a state on the devices of its parameters."""
-    return {n: {name: t.to(parameters[n].device) for name, t in of.items()} for n, of in state.items()}
+def _untouched(parameter: Tensor) -> Tensor:
+    return torch.zeros(len(parameter), device=parameter.device)
 
 
 def _zeros_like(parameter: Tensor) -> Tensor:

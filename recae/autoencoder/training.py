@@ -19,10 +19,10 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from recae.autoencoder.batches import Batch, Example
-from recae.autoencoder.checkpoint import Progress, digest, load_checkpoint, save_checkpoint
+from recae.autoencoder.checkpoint import Fingerprint, Progress, damaged, digest, load_checkpoint, save_checkpoint
 from recae.autoencoder.networks import Network, load_weights, weights
 from recae.autoencoder.objectives import Loss, Phase, Schedule
-from recae.autoencoder.optimiser import Adam, restored
+from recae.autoencoder.optimiser import Adam
 from recae.autoencoder.recorded import LARGEST, RecordedUpdate, Update, record_on_cuda, usual_room
 from recae.autoencoder.streamed import Source, place
 from recae.device import is_out_of_memory, require_memory
@@ -32,6 +32,7 @@ from recae.metrics import Metric, find_hits, measure_users
 from recae.profiling import each, stage
 from recae.progress import Listener, Step, TrainingSummary
 from recae.ranking import top_n
+from recae.tensors import forms_of
 from recae.validation import Validation
 
 WATCHED = Metric("ndcg", 100)
@@ -72,7 +73,9 @@ class _Training:
     progress: Progress
     best_weights: Mapping[str, Tensor]
     users_at_once: int
-    """How many of a batch's users the loss is taken of at a time."""
+    """How many of a batch's users the loss is taken of at a time; each epoch begins with all of them."""
+    fewest_at_once: int
+    """The fewest there ever were at a time: only fewer are worth another warning."""
 
 
 @memory_kept()
@@ -95,8 +98,9 @@ def train(
     validation data, and the `seconds` that the passes took. A training that goes on from a checkpoint tells the epochs
     before again, so that the listener has the whole curve.
 
-    Where memory runs out, the loss of a batch is taken of half as many users at a time, with a MemoryRanShort warning:
-    the gradients add up to the same update.
+    Where memory runs out, the loss of a batch is taken of half as many users at a time until the end of the epoch, with
+    a MemoryRanShort warning whenever there were never so few: the gradients add up to the same update. The next epoch
+    tries whole batches again, because what took the memory may be gone; at worst that costs it a few failed tries.
 
     Raises Diverged when a loss or a weight is not finite, Interrupted on Ctrl-C, ArtifactError for a checkpoint that
     is damaged or of another training, OutputError when a checkpoint cannot be written, ModelError where the weights
@@ -132,7 +136,7 @@ def train(
                 _advance(training, figures, time.monotonic() - started)
             if checkpoint is not None:
                 with stage("checkpoint"):
-                    save_checkpoint(checkpoint, fingerprint, progress, _tensors(training))
+                    save_checkpoint(checkpoint, fingerprint, progress, _tensors(training, progress))
                 saved = progress.epoch
             listener(Step(model.name, progress.epoch, model.epochs, figures))
     except KeyboardInterrupt:
@@ -179,7 +183,10 @@ def _begin(model: Trainable, network: Network, phases: Sequence[Phase], seed: in
         Adam(list((phase.moves or network).parameters()), model.learning_rate, model.weight_decay, model.averaging)
         for phase in phases
     ]
-    return _Training(network, phases, optimisers, generator, Progress(), weights(network), model.batch_size)
+    for optimiser in optimisers:
+        optimiser.prepare(network.tables())  # so that what a checkpoint holds is known before the first update
+    size = model.batch_size
+    return _Training(network, phases, optimisers, generator, Progress(), weights(network), size, size)
 
 
 def _epoch(training: _Training, model: Trainable, data: Source, updates: Sequence[Update]) -> dict[str, float]:
@@ -188,6 +195,7 @@ def _epoch(training: _Training, model: Trainable, data: Source, updates: Sequenc
     network, generator, progress = training.network, training.generator, training.progress
     total = torch.zeros((), device=generator.device)
     figures: dict[str, float] = {}
+    training.users_at_once = model.batch_size
     for phase, update, optimiser in zip(training.phases, updates, training.optimisers, strict=True):
         moved = phase.moves or network
         network.requires_grad_(False)
@@ -256,12 +264,14 @@ def _backward(training: _Training, model: Trainable, loss: Loss, example: Exampl
                 f"{model.name}: out of memory on {training.generator.device} with a single user at a time; "
                 "use narrower layers, or fewer items"
             )
-        warnings.warn(
-            f"{model.name}: out of memory; a batch is now worked on {training.users_at_once} users at a time, "
-            f"which changes nothing but speed; a batch_size below {len(example)} avoids it",
-            MemoryRanShort,
-            stacklevel=2,
-        )
+        if training.users_at_once < training.fewest_at_once:
+            training.fewest_at_once = training.users_at_once
+            warnings.warn(
+                f"{model.name}: out of memory; a batch is now worked on {training.users_at_once} users at a time, "
+                f"which changes nothing but speed; a batch_size below {len(example)} avoids it",
+                MemoryRanShort,
+                stacklevel=2,
+            )
         for parameter in training.network.parameters():
             parameter.grad = None
 
@@ -320,10 +330,10 @@ def _advance(training: _Training, figures: dict[str, float], seconds: float) -> 
         progress.best, progress.best_epoch = reached, progress.epoch
 
 
-def _tensors(training: _Training) -> dict[str, Tensor]:
+def _tensors(training: _Training, progress: Progress) -> dict[str, Tensor]:
     """Return everything a checkpoint must hold beside the progress."""
     tensors = {f"weights.{name}": tensor for name, tensor in weights(training.network).items()}
-    if training.progress.best_epoch != training.progress.epoch:
+    if progress.best_epoch != progress.epoch:
         tensors |= {f"best.{name}": tensor for name, tensor in training.best_weights.items()}
     for phase, optimiser in enumerate(training.optimisers):
         for number, moments in optimiser.state.items():
@@ -331,28 +341,22 @@ def _tensors(training: _Training) -> dict[str, Tensor]:
     return tensors | {"generator": training.generator.get_state()}
 
 
-def _resume(training: _Training, path: Path, fingerprint: Mapping[str, Any]) -> Progress:
-    progress, tensors = load_checkpoint(path, fingerprint)
+def _resume(training: _Training, path: Path, fingerprint: Fingerprint) -> Progress:
+    progress, kept = load_checkpoint(path, fingerprint, lambda progress: forms_of(_tensors(training, progress)))
+    try:
+        training.generator.set_state(kept["generator"])
+    except RuntimeError as error:  # of the right size, but not what a generator writes
+        raise damaged(path, "generator is no state of a random generator") from error
     training.progress = progress
-    network = training.network
-    network.load_state_dict(_part(tensors, "weights"))
-    for phase, optimiser in enumerate(training.optimisers):
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in _part(tensors, f"adam.{phase}").items():
-            number, name = key.split(".")
-            moments.setdefault(int(number), {})[name] = tensor
-        optimiser.state = restored(moments, optimiser.parameters)
-    training.generator.set_state(tensors["generator"])
-    best = _part(tensors, "best")
+    for name, tensor in _tensors(training, progress).items():
+        if name.startswith(("weights.", "adam.")):
+            tensor.copy_(kept[name])
     with _averaged(training):
-        training.best_weights = {name: tensor.to(training.generator.device) for name, tensor in best.items()} or {
-            name: tensor.clone() for name, tensor in weights(network).items()
+        training.best_weights = {
+            name: kept.get(f"best.{name}", tensor).to(tensor.device, copy=True)
+            for name, tensor in weights(training.network).items()
         }
     return progress
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def _where_it_stopped(model: Trainable, saved: int, checkpoint: Path | None) -> str:

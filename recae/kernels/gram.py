@@ -80,10 +80,10 @@ def _add_sparse(products: Tensor, histories: csr_matrix) -> None:
     rows = columns.T  # the same arrays, read as the rows of Xᵀ
     for start in range(0, len(products), BLOCK):
         stop = start + BLOCK
-        products[start:stop, start:] += _product(rows[start:stop], columns[:, start:].tocsr())
+        products[start:stop, start:] += dense_product(rows[start:stop], columns[:, start:].tocsr())
 
 
-def _product(left: csr_matrix, right: csr_matrix) -> Tensor:
+def dense_product(left: csr_matrix, right: csr_matrix) -> Tensor:
     """Return the product of two sparse matrices as a dense one."""
     if not HAS_MKL:
         return torch.from_numpy((left @ right).toarray())

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.recommender_base import ModelFitError
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -18,6 +19,7 @@ from recae.models.base import Count, EmbeddingKind, FitOptions, Positive, hyper_
 from recae.models.histories import require_interactions, valued
 from recae.progress import Step, TrainingSummary
 from recae.scoring import Tiles, inner_products
+from recae.tensors import require_tensors
 from recae.threads import side_by_side
 
 SHORTEST = 16
@@ -40,10 +42,10 @@ class ALS:
     name: ClassVar[str] = "als"
     folds_in: ClassVar[bool] = True
 
-    factors: Count = 128
-    regularization: Positive = 30.0
-    alpha: Positive = 5.0
-    iterations: Count = 15
+    factors: Annotated[Count, Field(description="width of the vectors of users and items")] = 128
+    regularization: Annotated[Positive, Field(description="weight of the squared factors")] = 30.0
+    alpha: Annotated[Positive, Field(description="weight of an interaction of value 1, where all else weighs 1")] = 5.0
+    iterations: Annotated[Count, Field(description="rounds, each of the users and then of the items")] = 15
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Alternate on the CPU, then keep the item factors on the device; a listener hears of each iteration."""
@@ -111,6 +113,7 @@ class ALS:
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         """Take over a state."""
+        require_tensors(state, {"item_factors": (torch.float32, ("items", self.factors))})
         self.item_factors_ = state["item_factors"]
         # In coordinates where YᵀY + regularization·I is the identity, only a history's own items are left to solve for.
         factors = self.item_factors_.double()

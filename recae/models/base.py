@@ -28,6 +28,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from recae.device import resolve_device
 from recae.errors import CannotEmbed, ModelError, nearest
 from recae.progress import Listener, silence
 from recae.validation import Validation
@@ -40,8 +41,10 @@ EmbeddingKind = Literal["latent", "retrieval"]
 class FitOptions:
     """Everything around a fit that is no hyper-parameter of the model.
 
-    `validation` is what early stopping watches (without it an iterative model runs all its epochs); `checkpoint` is
-    the file an iterative model writes each epoch and goes on from if it is there.
+    `device` is a name of `recae.device.DEVICES` and becomes what it stands for ("auto" is "cuda" where there is one):
+    DeviceError for an unknown one, or one that is not here. `validation` is what early stopping watches (without it an
+    iterative model runs all its epochs); `checkpoint` is the file an iterative model writes each epoch and goes on from
+    if it is there.
     """
 
     seed: int = 42
@@ -49,6 +52,9 @@ class FitOptions:
     validation: Validation | None = None
     checkpoint: Path | None = None
     listener: Listener = silence
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", resolve_device(self.device))
 
 
 class Recommender(Protocol):
@@ -71,7 +77,10 @@ class Recommender(Protocol):
         """Return everything `fit` learned, by name."""
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
-        """Take over what a fit of the same hyper-parameters learned; tensors stay on their device."""
+        """Take over what a fit of the same hyper-parameters learned; tensors stay on their device.
+
+        ValueError or LookupError for other tensors than those: see `recae.tensors.require_tensors`.
+        """
 
 
 @runtime_checkable
@@ -95,6 +104,14 @@ class Transductive(Recommender, Protocol):
 
     def knows(self, histories: csr_matrix) -> NDArray[np.bool_]:
         """Return for each history whether it can be scored."""
+
+
+@runtime_checkable
+class Foresighted(Recommender, Protocol):
+    """A recommender that knows from the histories alone how much memory a fit takes."""
+
+    def require_memory(self, histories: csr_matrix, device: str) -> None:
+        """Raise ModelError where a device does not have the memory for a fit."""
 
 
 ModelType = TypeVar("ModelType")

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from implicit.recommender_base import ModelFitError
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.sparse import csr_matrix, vstack
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -27,6 +28,7 @@ from recae.models.base import (
 from recae.models.histories import digests, presence, require_interactions
 from recae.progress import Step, TrainingSummary
 from recae.scoring import Tiles, inner_products
+from recae.tensors import Form, require_tensors
 
 UNKNOWN = -1
 """The row of a history that was not trained on."""
@@ -44,10 +46,10 @@ class BPR:
     name: ClassVar[str] = "bpr"
     folds_in: ClassVar[bool] = False
 
-    factors: Count = 64
-    learning_rate: Positive = 0.02
-    regularization: NonNegative = 0.03
-    iterations: Count = 100
+    factors: Annotated[Count, Field(description="width of the vectors of users and items")] = 64
+    learning_rate: Annotated[Positive, Field(description="of gradient descent")] = 0.02
+    regularization: Annotated[NonNegative, Field(description="weight of the squared factors and biases")] = 0.03
+    iterations: Annotated[Count, Field(description="rounds of as many pairs as there are interactions")] = 100
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Train on the CPU, then keep the factors on the device; a listener hears of each iteration."""
@@ -134,6 +136,13 @@ class BPR:
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         """Take over a state."""
+        width = self.factors + 1
+        wanted: dict[str, Form] = {
+            "user_factors": (torch.float32, ("users", width)),
+            "item_factors": (torch.float32, ("items", width)),
+            "user_digests": (torch.uint8, ("users", 16)),
+        }
+        require_tensors(state, wanted)
         self.user_factors_ = state["user_factors"]
         self.item_factors_ = state["item_factors"]
         self.user_digests_ = state["user_digests"]

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
+from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from recae.models.base import FitOptions, Positive, hyper_parameters, require_wi
 from recae.models.histories import multiply, presence, require_interactions
 from recae.profiling import stage
 from recae.scoring import Tiles
+from recae.tensors import require_tensors
 
 TOLERANCE = 1e-3
 """The largest error of an inverse in float32 that will do; beyond it all is done again in float64."""
@@ -39,7 +41,7 @@ class EASE:
     name: ClassVar[str] = "ease"
     folds_in: ClassVar[bool] = True
 
-    l2: Positive = 400.0
+    l2: Annotated[Positive, Field(description="weight of |B|² in what is minimised")] = 400.0
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Solve for B on the device; ModelError, before any work, where the memory will not do."""
@@ -57,6 +59,10 @@ class EASE:
                 return self.restore({"weights": weights(matrix)})
             del matrix
         raise ModelError(f"ease: l2 = {self.l2} is too small for items this much alike; raise it")
+
+    def require_memory(self, histories: csr_matrix, device: str) -> None:
+        """Raise ModelError where a device does not have the memory to solve for B in float32."""
+        self._require_memory(histories, device, torch.float32)
 
     def score(self, histories: csr_matrix) -> Tensor:
         """Return users × items."""
@@ -79,6 +85,7 @@ class EASE:
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         """Take over a state."""
+        require_tensors(state, {"weights": (torch.float32, ("items", "items"))})
         self.weights_ = state["weights"]
         return self
 

@@ -1,19 +1,21 @@
 """Item-based nearest neighbours with the cosine."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, vstack
+from pydantic import Field
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from recae.device import require_memory
+from recae.kernels import neighbours
 from recae.models.base import Count, FitOptions, NonNegative, hyper_parameters, require_width
 from recae.models.histories import presence, require_interactions
-
-BLOCK_ENTRIES = 2**23
-"""How many similarities are dense at a time."""
+from recae.profiling import stage
+from recae.scoring import Tiles
+from recae.tensors import Form, require_tensors
 
 
 @hyper_parameters
@@ -30,52 +32,66 @@ class ItemKNN:
     name: ClassVar[str] = "item-knn"
     folds_in: ClassVar[bool] = True
 
-    neighbours: Count = 200
-    shrinkage: NonNegative = 0.0
+    neighbours: Annotated[Count, Field(description="similar items that each item keeps")] = 200
+    shrinkage: Annotated[NonNegative, Field(description="added to the denominator of the cosine, against chance")] = 0.0
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
-        """Find each item's neighbours, a block of items at a time."""
+        """Find each item's neighbours; ModelError, before any work, where the memory will not do."""
         require_interactions(histories, self.name)
         seen = presence(histories)
-        items = seen.shape[1]
-        rows, users = seen.T.tocsr(), np.sqrt(seen.sum(axis=0).A1.astype(np.float64))
-        size = max(1, BLOCK_ENTRIES // items)
-        blocks = []
-        for start in range(0, items, size):
-            shared = (rows[start : start + size] @ seen).toarray()
-            cosines = shared / np.maximum(np.outer(users[start : start + size], users) + self.shrinkage, 1e-12)
-            np.fill_diagonal(cosines[:, start:], 0)
-            blocks.append(csr_matrix(np.where(largest(cosines, self.neighbours), cosines, 0).astype(np.float32)))
-        nearest = vstack(blocks).T.tocsr()
+        self.require_memory(seen, options.device)
+        with stage("neighbours"):
+            nearest = neighbours.nearest(seen, self.neighbours, self.shrinkage).T.tocsr()
         names = ("indptr", "indices", "data")
         return self.restore({name: torch.as_tensor(getattr(nearest, name), device=options.device) for name in names})
 
+    def require_memory(self, histories: csr_matrix, device: str) -> None:
+        """Raise ModelError where the memory will not do: that of the CPU, on which neighbours are found."""
+        items = histories.shape[1]
+        what = f"{self.name}, for the {self.neighbours:,} neighbours of each of {items:,} items,"
+        instead = "lower neighbours, or use als, mult-dae or mult-vae, or fewer items"
+        require_memory("cpu", neighbours.memory_needed(histories, self.neighbours), what, instead)
+
     def score(self, histories: csr_matrix) -> Tensor:
         """Return users × items."""
-        require_width(histories, self.nearest_.shape[0], self.name)
-        scores = (presence(histories) @ self.nearest_).toarray()
-        return torch.from_numpy(scores).to(self.device_)
+        return torch.from_numpy(self._sums(histories).toarray()).to(self.device_)
+
+    def score_by_tile(self, histories: csr_matrix) -> Tiles:
+        """Return the scores as tiles."""
+        sums = self._sums(histories).tocsc()
+
+        def write(start: int, tile: Tensor) -> None:
+            width = tile.shape[1]
+            ends = sums.indptr[start : start + width + 1]
+            own = slice(ends[0], ends[-1])
+            place = sums.indices[own].astype(np.int64) * width + np.repeat(np.arange(width), np.diff(ends))
+            values = torch.from_numpy(sums.data[own])
+            tile.zero_().view(-1).scatter_(0, torch.from_numpy(place).to(tile.device), values.to(tile.device))
+
+        return Tiles(self.device_, write)
 
     def state(self) -> dict[str, Tensor]:
         """Return the sparse similarities, items of a history × items to score, as `indptr`, `indices`, `data`."""
         names = ("indptr", "indices", "data")
-        return {name: torch.tensor(getattr(self.nearest_, name), device=self.device_) for name in names}
+        return {name: torch.as_tensor(getattr(self.nearest_, name), device=self.device_) for name in names}
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         """Take over a state."""
+        index = torch.int32, torch.int64
+        wanted: dict[str, Form] = {
+            "indptr": (index, ("items + 1",)),
+            "indices": (index, ("similarities",)),
+            "data": (torch.float32, ("similarities",)),
+        }
+        require_tensors(state, wanted)
         indptr, indices, data = (state[name].cpu().numpy() for name in ("indptr", "indices", "data"))
         items = len(indptr) - 1
         self.nearest_ = csr_matrix((data, indices, indptr), shape=(items, items))
+        self.nearest_.check_format()  # an index that is out of bounds would read memory that is none of ours
         self.device_ = state["data"].device
         return self
 
-
-def largest(values: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
-    """Mark the `count` largest positive values of each row; the first columns among equals."""
-    if count >= values.shape[1]:
-        return values > 0
-    threshold = -np.partition(-values, count - 1, axis=1)[:, count - 1 : count]
-    above, level = values > threshold, values == threshold
-    room = count - above.sum(axis=1, keepdims=True)
-    marked: NDArray[np.bool_] = (above | (level & (np.cumsum(level, axis=1) <= room))) & (values > 0)
-    return marked
+    def _sums(self, histories: csr_matrix) -> csr_matrix:
+        """Return the scores that are not zero."""
+        require_width(histories, self.nearest_.shape[0], self.name)
+        return presence(histories) @ self.nearest_

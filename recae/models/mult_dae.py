@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import torch
-from pydantic import NonNegativeInt
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -13,8 +12,21 @@ from recae.autoencoder.likelihoods import multinomial
 from recae.autoencoder.networks import DenoisingNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
 from recae.autoencoder.sampling import require_fewer, require_no_average, sampling
-from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
-from recae.models.neural import NeuralRecommender
+from recae.models.base import hyper_parameters
+from recae.models.neural import (
+    Averaging,
+    BatchSize,
+    Dropout,
+    Epochs,
+    Hidden,
+    Latent,
+    LearningRate,
+    Negatives,
+    NeuralRecommender,
+    Patience,
+    Tied,
+    WeightDecay,
+)
 
 
 @hyper_parameters
@@ -33,17 +45,17 @@ class MultDAE(NeuralRecommender):
 
     name: ClassVar[str] = "mult-dae"
 
-    hidden: Widths = ()
-    latent: Count = 200
-    dropout: Unit = 0.5
-    negatives: NonNegativeInt = 0
-    tied: bool = False
-    weight_decay: NonNegative = 2e-5
-    averaging: Unit = 0.0
-    learning_rate: Positive = 1e-3
-    batch_size: Count = 500
-    epochs: Count = 200
-    patience: Count = 20
+    hidden: Hidden = ()
+    latent: Latent = 200
+    dropout: Dropout = 0.5
+    negatives: Negatives = 0
+    tied: Tied = False
+    weight_decay: WeightDecay = 2e-5
+    averaging: Averaging = 0.0
+    learning_rate: LearningRate = 1e-3
+    batch_size: BatchSize = 500
+    epochs: Epochs = 200
+    patience: Patience = 20
 
     def __post_init__(self) -> None:
         require_no_average(self.negatives, self.averaging, self.name)

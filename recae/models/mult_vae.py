@@ -1,9 +1,9 @@
 """Mult-VAE: the variational autoencoder with a multinomial likelihood."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -14,8 +14,21 @@ from recae.autoencoder.networks import VariationalNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
 from recae.autoencoder.sampling import require_fewer, require_no_average, sampling
 from recae.errors import ModelError
-from recae.models.base import Count, NonNegative, Positive, Unit, Widths, hyper_parameters
-from recae.models.neural import NeuralRecommender
+from recae.models.base import NonNegative, hyper_parameters
+from recae.models.neural import (
+    Averaging,
+    BatchSize,
+    Dropout,
+    Epochs,
+    Hidden,
+    Latent,
+    LearningRate,
+    Negatives,
+    NeuralRecommender,
+    Patience,
+    Tied,
+    WeightDecay,
+)
 
 
 @hyper_parameters
@@ -36,19 +49,21 @@ class MultVAE(NeuralRecommender):
 
     name: ClassVar[str] = "mult-vae"
 
-    hidden: Widths = (600,)
-    latent: Count = 200
-    dropout: Unit = 0.5
-    negatives: NonNegativeInt = 0
-    tied: bool = False
-    kl_cap: NonNegative = 1.0
-    kl_anneal_steps: NonNegativeInt = 2000
-    weight_decay: NonNegative = 0.0
-    averaging: Unit = 0.0
-    learning_rate: Positive = 1e-3
-    batch_size: Count = 500
-    epochs: Count = 200
-    patience: Count = 20
+    hidden: Hidden = (600,)
+    latent: Latent = 200
+    dropout: Dropout = 0.5
+    negatives: Negatives = 0
+    tied: Tied = False
+    kl_cap: Annotated[NonNegative, Field(description="weight of the divergence, at most")] = 1.0
+    kl_anneal_steps: Annotated[
+        NonNegativeInt, Field(description="updates in which that weight would grow from 0 to 1; 0: at once")
+    ] = 2000
+    weight_decay: WeightDecay = 0.0
+    averaging: Averaging = 0.0
+    learning_rate: LearningRate = 1e-3
+    batch_size: BatchSize = 500
+    epochs: Epochs = 200
+    patience: Patience = 20
 
     def __post_init__(self) -> None:
         require_no_average(self.negatives, self.averaging, self.name)

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
+from pydantic import Field, NonNegativeInt
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -11,9 +12,36 @@ from recae.autoencoder import networks
 from recae.autoencoder.networks import Network
 from recae.autoencoder.objectives import Phase
 from recae.autoencoder.training import Trainable, train
-from recae.models.base import EmbeddingKind, FitOptions, require_kind, require_width
+from recae.models.base import (
+    Count,
+    EmbeddingKind,
+    FitOptions,
+    NonNegative,
+    Positive,
+    Unit,
+    Widths,
+    require_kind,
+    require_width,
+)
 from recae.models.histories import presence, require_interactions
 from recae.scoring import Tiles
+
+Hidden = Annotated[Widths, Field(description="widths of the hidden layers, outermost first; [] for none")]
+Latent = Annotated[Count, Field(description="width of the bottleneck, and of latent embeddings")]
+Dropout = Annotated[Unit, Field(description="chance of each item of a history to be hidden while the model learns")]
+Negatives = Annotated[
+    NonNegativeInt, Field(description="items that an update draws to stand for the whole catalogue; 0: all of it")
+]
+Tied = Annotated[bool, Field(description="whether the first layer and the last share their weights")]
+WeightDecay = Annotated[NonNegative, Field(description="weight of Σ‖W‖² in what is minimised")]
+Averaging = Annotated[
+    Unit, Field(description="what an update leaves of the weights' average, which is then the model; 0: no average")
+]
+LearningRate = Annotated[Positive, Field(description="of Adam")]
+BatchSize = Annotated[Count, Field(description="users in an update")]
+Epochs = Annotated[Count, Field(description="times that training goes through the users, at most")]
+Patience = Annotated[Count, Field(description="epochs without a better validation NDCG@100 that end training")]
+"""Hyper-parameters that several of these models have: what each takes and means."""
 
 
 class NeuralRecommender(Trainable, ABC):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recae.models.base import FitOptions, hyper_parameters, require_width
 from recae.models.histories import presence, require_interactions
+from recae.tensors import require_tensors
 
 
 @hyper_parameters
@@ -35,5 +36,6 @@ class Popularity:
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         """Take over a state."""
+        require_tensors(state, {"counts": (torch.float32, ("items",))})
         self.counts_ = state["counts"]
         return self

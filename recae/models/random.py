@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recae.models.base import FitOptions, hyper_parameters, require_width
 from recae.models.histories import digests, require_interactions
+from recae.tensors import require_tensors
 
 
 @hyper_parameters
@@ -41,5 +42,6 @@ class Random:
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         """Take over a state."""
+        require_tensors(state, {"seed_and_items": (torch.int64, (2,))})
         self.seed_and_items_ = state["seed_and_items"]
         return self

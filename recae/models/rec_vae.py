@@ -1,8 +1,9 @@
 """RecVAE: a variational autoencoder whose prior remembers the posterior, trained in turns."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -11,8 +12,18 @@ from recae.autoencoder.composite import CompositeNetwork, log_composite_prior, l
 from recae.autoencoder.corruption import drop_interactions
 from recae.autoencoder.likelihoods import multinomial
 from recae.autoencoder.objectives import Objective, Phase, Schedule
-from recae.models.base import Count, NonNegative, Positive, Unit, hyper_parameters
-from recae.models.neural import NeuralRecommender
+from recae.models.base import Count, NonNegative, hyper_parameters
+from recae.models.neural import (
+    Averaging,
+    BatchSize,
+    Dropout,
+    Epochs,
+    Latent,
+    LearningRate,
+    NeuralRecommender,
+    Patience,
+    WeightDecay,
+)
 
 
 @hyper_parameters
@@ -28,19 +39,19 @@ class RecVAE(NeuralRecommender):
 
     name: ClassVar[str] = "rec-vae"
 
-    hidden: Count = 600
-    layers: Count = 5
-    latent: Count = 200
-    dropout: Unit = 0.5
-    gamma: NonNegative = 0.01
-    encoder_passes: Count = 3
-    decoder_passes: Count = 1
-    weight_decay: NonNegative = 0.0
-    averaging: Unit = 0.0
-    learning_rate: Positive = 5e-4
-    batch_size: Count = 500
-    epochs: Count = 200
-    patience: Count = 20
+    hidden: Annotated[Count, Field(description="width of each hidden layer of the encoder")] = 600
+    layers: Annotated[Count, Field(description="hidden layers of the encoder")] = 5
+    latent: Latent = 200
+    dropout: Dropout = 0.5
+    gamma: Annotated[NonNegative, Field(description="weight of the divergence, for each item of the history")] = 0.01
+    encoder_passes: Annotated[Count, Field(description="passes of the encoder in an epoch")] = 3
+    decoder_passes: Annotated[Count, Field(description="passes of the decoder after them")] = 1
+    weight_decay: WeightDecay = 0.0
+    averaging: Averaging = 0.0
+    learning_rate: LearningRate = 5e-4
+    batch_size: BatchSize = 500
+    epochs: Epochs = 200
+    patience: Patience = 20
 
     def build_network(self, items: int) -> CompositeNetwork:
         """Return an untrained network."""
