@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -19,10 +20,14 @@ from recae.progress import Listener, Step, silence
 if TYPE_CHECKING:
     # They bring torch and mlflow with them, and some commands need neither.
     from recae.experiment import Outcome
+    from recae.manual import Page
     from recae.profiling import Profile
 
 NARROWEST = 160
 """Columns a table gets where there is no terminal to measure, such as a log file."""
+
+LONGEST_LINE = 100
+"""Columns that running text takes at most, for eyes to find the next line."""
 
 NO_ROOM = ("seconds", "kl_weight")
 """Figures of a step that a bar does without, to fit 80 columns; the report and MLflow have them."""
@@ -102,11 +107,39 @@ def print_summary(summary: pd.DataFrame) -> None:
 
 def print_profile(profile: "Profile") -> None:
     """Print where the time went: the stages of all of the work, then the operations in the recorded stretch of it."""
-    operation = "operation of the device" if profile.on_device else "operation"
-    for what, spent in (("stage", profile.stages()), (operation, profile.operations())):
+    who, operation = ("the device", "operation of the device") if profile.on_device else ("torch", "operation")
+    for about, what, spent in (
+        ("the stages of all of the work:", "stage", profile.stages()),
+        (f"what {who} did in the part that was recorded ({profile.stretch}):", operation, profile.operations()),
+    ):
         rows = [[one.name, f"{one.calls:,}", f"{1e3 * one.seconds:,.1f}", f"{one.share:.1%}"] for one in spent]
         if rows:
+            say(about)
             print_table([what, "calls", "self ms", "share"], rows)
+
+
+def print_models(pages: Sequence["Page"]) -> None:
+    """Print what models there are, a line each."""
+    words = {True: "yes", False: "no"}
+    rows = [[page.name, page.what, words[page.folds_in], words[page.embeddings]] for page in pages]
+    print_table(["model", "what", "folds in new users", "embeddings"], rows)
+    say(f"recae models NAME, such as recae models {pages[-1].name}, shows what a model is and its hyper-parameters")
+
+
+def print_model(page: "Page") -> None:
+    """Print what a model is, and its hyper-parameters with their defaults."""
+    width = min(Console().width, LONGEST_LINE)
+    for paragraph in (page.what, *page.about.split("\n\n")):
+        say(textwrap.fill(" ".join(paragraph.split()), width) + "\n")
+    folds_in, embeddings = ("yes" if able else "no" for able in (page.folds_in, page.embeddings))
+    say(f"folds in new users: {folds_in}; embeddings: {embeddings}")
+    rows = [[one.name, json.dumps(one.default), one.takes, one.meaning] for one in page.hyper_parameters]
+    if not rows:
+        say("hyper-parameters: none")
+        return
+    print_table(["hyper-parameter", "default", "takes", "what it is"], rows)
+    last = f"{rows[-1][0]}={rows[-1][1]}"
+    say(f"to set one: recae train {page.name} … --set {last}, or recae compare … --set models.{page.name}.{last}")
 
 
 def print_notes(notes: Mapping[str, int]) -> None:

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from recae.options import (
+    RAW_LOG,
     Duplicates,
     Events,
     ItemCol,
     ItemTable,
     Json,
-    MinItems,
+    MinItemsOfAll,
     MinValue,
     Out,
     Overwrite,
@@ -23,6 +24,7 @@ from recae.options import (
     data_section,
     names,
 )
+from recae.preparation import LEFT_OPEN
 
 app = typer.Typer(no_args_is_help=True, help="Public data sets, and what is in a log.")
 
@@ -70,8 +72,8 @@ def data_describe(
     value_col: ValueCol = None,
     time_col: TimeCol = None,
     min_value: MinValue = None,
-    min_items: MinItems = 1,
-    duplicates: Duplicates = "last",
+    min_items: MinItemsOfAll = None,
+    duplicates: Duplicates = None,
     skip_bad_rows: SkipBadRows = False,
     as_json: Json = False,
 ) -> None:
@@ -87,7 +89,7 @@ def data_describe(
     data = data_section(
         events,
         columns,
-        values="keep",
+        otherwise=LEFT_OPEN,
         min_value=min_value,
         min_items=min_items,
         duplicates=duplicates,
@@ -104,22 +106,22 @@ def data_describe(
 
 @app.command("prepare")
 def data_prepare(
-    events: Events,
+    events: Annotated[Path, typer.Argument(metavar="EVENTS", help=RAW_LOG)],
     out: Out,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     value_col: ValueCol = None,
     time_col: TimeCol = None,
     min_value: MinValue = None,
-    min_items: MinItems = 1,
-    duplicates: Duplicates = "last",
+    min_items: MinItemsOfAll = None,
+    duplicates: Duplicates = None,
     items: ItemTable = None,
     skip_bad_rows: SkipBadRows = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a log, once, into a directory that train, compare and describe take in its place and open at once."""
+    """Turn a log, once, into a directory that every other command takes in its place and opens at once."""
     from recae import console
     from recae.experiment import prepare_log
     from recae.notes import notes
@@ -129,7 +131,7 @@ def data_prepare(
         events,
         columns,
         items=items,
-        values="keep",
+        otherwise=LEFT_OPEN,
         min_value=min_value,
         min_items=min_items,
         duplicates=duplicates,

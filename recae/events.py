@@ -15,6 +15,7 @@ import pyarrow as pa
 from recae.columns import ARGUMENTS, ITEM, TIME, USER, VALUE, Columns
 from recae.errors import EventsError
 from recae.layouts import WHOLE, Log, log_in, log_of, read_item_table, with_item_ids
+from recae.preparation import PREPARED
 from recae.rows import BAD_ROWS, Checked, alike, arrow_column, check, complaint, ids_of, judge, time_type
 from recae.sources import READABLE, TABLES, File, Part, file_at, files_in, parquet_pieces, parquet_schema, readable
 from recae.workers import in_order
@@ -34,11 +35,7 @@ __all__ = [
     "read_items",
 ]
 
-
 Result = TypeVar("Result")
-
-PREPARED = "interactions.json"
-"""The file that marks a directory of saved interactions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +72,9 @@ class EventStream:
     """A log in Parquet files on the disk, of which no more than a few pieces are ever in memory: read anew each time.
 
     What `Events` has, but the table: `labels` (one a file) gives each column's name there, `times` what times become
-    (None where there are none). Row by row it is checked as `read_events` does, and with the same messages.
+    (None where there are none). Row by row it is checked as `read_events` does, and with the same messages: of several
+    things that are wrong, both tell the same one. First come the files as such, their columns and the item table; then,
+    file by file, a column that cannot be what it is meant for, before the rows that may not stay.
     """
 
     files: Sequence[File]
@@ -93,13 +92,20 @@ class EventStream:
 
     def ids(self, work: Callable[[pa.Table], Result]) -> Iterator[Result]:
         """Yield what `work`, on several threads, makes of the columns of ids of each piece, bad rows among them."""
-        for file, labels in zip(self.files, self.labels, strict=True):
+        for number, (file, labels) in enumerate(zip(self.files, self.labels, strict=True)):
             where = {role: f"{file.name}: column '{labels[role]}'" for role in (USER, ITEM)}
 
             def ids(piece: pa.Table, where: Mapping[str, str] = where) -> Result:
                 return work(pa.table({role: ids_of(piece[role], name) for role, name in where.items()}))
 
-            yield from self._in_order(ids, file, {role: labels[role] for role in where})
+            try:
+                yield from self._in_order(ids, file, {role: labels[role] for role in where})
+            except EventsError:
+                # Something else may be wrong before it: values, times or rows, up to this file.
+                for before in range(number + 1):
+                    for _ in self._judged(before, lambda _: None):
+                        pass
+                raise
 
     def pieces(self, work: Callable[[pa.Table], Result]) -> Iterator[tuple[Result, Mapping[str, int]]]:
         """Yield what `work`, on several threads, makes of each checked piece, in order, and the piece's counts.
@@ -108,28 +114,49 @@ class EventStream:
         and of files that are no longer what they were when they were opened.
         """
         rows, kept = 0, 0
-        for file, labels in zip(self.files, self.labels, strict=True):
-            bad: dict[str, int] = {}
-            first: tuple[int, str] | None = None
-            before = rows
-
-            def checked(
-                piece: pa.Table, name: str = file.name, labels: Mapping[str, str] = labels
-            ) -> tuple[Result, Checked]:
-                found = judge(Part(name, piece, dict(labels)))
-                return work(found.table), found
-
-            for result, found in self._in_order(checked, file, labels):
-                if found.first and not first:
-                    first = rows - before + found.first[0], found.first[1]
-                bad = {key: bad.get(key, 0) + found.counts.get(key, 0) for key in {**bad, **found.counts}}
+        for number in range(len(self.files)):
+            for result, found in self._judged(number, work):
                 read = found.table.num_rows + sum(found.counts.values())
                 rows, kept = rows + read, kept + found.table.num_rows
                 yield result, {"rows": read, **found.counts}
-            if bad and not self.skip_bad_rows:
-                raise EventsError(complaint(file.name, bad, first))
         if not kept:
             raise EventsError(_nothing(self.source, rows))
+
+    def _judged(self, number: int, work: Callable[[pa.Table], Result]) -> Iterator[tuple[Result, Checked]]:
+        """Yield what `work` makes of each checked piece of a file; EventsError at its end if rows may not stay."""
+        file, labels = self.files[number], self.labels[number]
+        rows = 0
+        bad: dict[str, int] = {}
+        first: tuple[int, str] | None = None
+
+        def judged(piece: pa.Table) -> tuple[Result, Checked]:
+            found = judge(Part(file.name, piece, dict(labels)))
+            return work(found.table), found
+
+        try:
+            for result, found in self._in_order(judged, file, labels):
+                if found.first and not first:
+                    first = rows + found.first[0], found.first[1]
+                rows += found.table.num_rows + sum(found.counts.values())
+                bad = {key: bad.get(key, 0) + found.counts.get(key, 0) for key in {**bad, **found.counts}}
+                yield result, found
+        except EventsError:
+            self._judge_by_column(file, labels)
+            raise
+        if bad and not self.skip_bad_rows:
+            raise EventsError(complaint(file.name, bad, first))
+
+    def _judge_by_column(self, file: File, labels: Mapping[str, str]) -> None:
+        """Raise EventsError for what is wrong with a file, or else with its first column that cannot be judged."""
+        for _ in self._in_order(lambda _: None, file, labels):
+            pass
+        for column in ({role: label} for role, label in labels.items()):
+
+            def judged(piece: pa.Table, column: dict[str, str] = column) -> Checked:
+                return judge(Part(file.name, piece, column))
+
+            for _ in self._in_order(judged, file, column):
+                pass
 
     def _in_order(self, work: Callable[[pa.Table], Result], file: File, labels: Mapping[str, str]) -> Iterator[Result]:
         """Yield what `work` makes of the pieces of a file that nobody writes to meanwhile."""
@@ -184,10 +211,13 @@ def read_events(
     """
     log = _log(source, columns)
     name = _name(source)
+    for file in log.parquet:
+        columns.choose(file.name, parquet_schema(file).names)
+    items = log.items() if log.items else None
     sides = [_checked(side(), name, skip_bad_rows) for side in log.sides.values()]
     counts = {key: sum(counts.get(key, 0) for _, counts in sides) for key in ("rows", *BAD_ROWS)}
     table = pa.concat_tables(alike([table for table, _ in sides], name))
-    return _events(table, log, {key: n for key, n in counts.items() if n or key == "rows"}, name)
+    return Events(table, items, {key: n for key, n in counts.items() if n or key == "rows"}, name)
 
 
 def read_given_split(
@@ -204,7 +234,7 @@ def read_given_split(
     tables = alike([table for table, _ in checked.values()], name)
     items = log.items() if log.items else None
     return {
-        key: _events(table, log, counts, f"{name} ({key})", items)
+        key: Events(table, items, counts, f"{name} ({key})")
         for (key, (_, counts)), table in zip(checked.items(), tables, strict=True)
     }
 
@@ -296,11 +326,3 @@ def _stamp(file: File) -> tuple[int, ...]:
     with readable(file.name):
         facts = cast(Path, file.path).stat()
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
-def _events(
-    table: pa.Table, log: Log, counts: Mapping[str, int], name: str, items: pd.DataFrame | None = None
-) -> Events:
-    if items is None and log.items:
-        items = log.items()
-    return Events(table, items, counts, name)

@@ -16,7 +16,7 @@ import hashlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -36,11 +36,12 @@ from recae.device import is_out_of_memory, resolve_device
 from recae.embedding import embed_users
 from recae.errors import EventsError, ModelError, OutputError, SplitError
 from recae.evaluation import Evaluation, evaluate, places_needed, summarise
-from recae.events import PREPARED, Columns, Events, EventStream, open_events, read_given_split, read_items
+from recae.events import Columns, Events, EventStream, open_events, read_given_split, read_items
 from recae.files import move_directory, refuse_existing, whole_directory, whole_file
-from recae.interactions import UNKNOWN, IdMap, Interactions, Preparation, prepare_into, read_prepared
-from recae.models.base import Embedder, FitOptions, Recommender
+from recae.interactions import UNKNOWN, IdMap, Interactions, prepare_into, read_prepared
+from recae.models.base import Embedder, FitOptions, Foresighted, Recommender
 from recae.notes import notes
+from recae.preparation import PREPARED, Preparation, prepared_at
 from recae.profiling import stage
 from recae.progress import Listener, silence
 from recae.ranking import TopN, top_n
@@ -101,9 +102,12 @@ def run(
 
     Raises InputError for what is wrong with the recipe, its data or the output, before anything is written or tracked.
     """
+    recipe = recipe.settled()
     device = resolve_device(device)
     require_place(out, "recipe.yaml", overwrite=overwrite)
     split = read_split(recipe)
+    finished = [path.name for path in (workspace_of(out) / "models").glob("*")] if resume else []
+    _require_memory(recipe, split, device, but=finished)
     workspace = _open_workspace(recipe, split, out, resume=resume, overwrite=overwrite)
     tracker = open_tracker(recipe.name)
     judged: dict[str, Judged] = {}
@@ -149,14 +153,21 @@ def naming_source(source: str, counts: Mapping[str, int] | None = None) -> Itera
 
 def read_interactions(data: DataSection) -> Interactions:
     """Read a log as a recipe says into interactions, or what `data prepare` has made of one."""
-    path = Path(data.path)
-    if (path / PREPARED).is_file():
-        if data.items is not None or data.names != Columns():
-            raise EventsError(f"{path}: prepared already, with its columns and items; leave out their options")
-        return read_prepared(path, data.preparation, min_items=data.min_items)
+    data, directory = data.settled(), prepared_at(data.path)
+    if directory is not None:
+        if data.items is not None:
+            raise EventsError(f"{directory}: prepared already, with its items; leave out the item table")
+        require_usual(directory, data.names)
+        return read_prepared(directory, data.rules)
     interactions = Interactions.from_events(_opened(data), data.preparation, min_items=data.min_items)
     _require_described(interactions.item_table, interactions.items.ids[0], data)
     return interactions
+
+
+def require_usual(directory: Path, columns: Columns) -> None:
+    """Raise EventsError for columns that are named for a log that is prepared already."""
+    if columns != Columns():
+        raise EventsError(f"{directory}: prepared already, and has no columns to choose; leave their names out")
 
 
 def prepare_log(data: DataSection, out: Path, *, overwrite: bool = False) -> Interactions:
@@ -277,6 +288,16 @@ def _split(interactions: Interactions, rule: StrongGeneralisation | GlobalTime |
     )
 
 
+def _require_memory(recipe: Recipe, split: Split, device: str, *, but: Sequence[str]) -> None:
+    """Ask every model that can tell whether its memory will do, so that none before it is fitted in vain."""
+    for label, model in recipe.build_models().items():
+        if isinstance(model, Foresighted) and label not in but:
+            try:
+                model.require_memory(training_interactions(model, split).matrix, device)
+            except ModelError as error:
+                raise ModelError(f"models.{label}: {error}, or leave it out of the recipe") from None
+
+
 def _open_workspace(recipe: Recipe, split: Split, out: Path, *, resume: bool, overwrite: bool) -> Path:
     """Return the directory to work in: a new one, or the one of an interrupted run of the same recipe and data."""
     workspace = workspace_of(out)
@@ -287,14 +308,14 @@ def _open_workspace(recipe: Recipe, split: Split, out: Path, *, resume: bool, ov
         for mark, what in zip(marks, ("another recipe", "other data"), strict=True):
             there = workspace / mark
             if not there.exists() or there.read_text(encoding="utf-8") != marks[mark]:
-                raise OutputError(f"{workspace} was begun with {what}; pass --overwrite instead to start again")
+                raise OutputError(f"{workspace} was begun with {what}; start again instead (--overwrite)")
         for leftover in workspace.rglob(".*.partial"):
             shutil.rmtree(leftover)
         return workspace
     begun = workspace.exists() and any(workspace.iterdir())
     if begun and not overwrite:
         raise OutputError(
-            f"{workspace} holds an interrupted run; pass --resume to go on, or --overwrite to start again"
+            f"{workspace} holds an interrupted run; go on with it (--resume), or start again (--overwrite)"
         )
     shutil.rmtree(workspace, ignore_errors=True)
     try:

@@ -72,7 +72,7 @@ def move_directory(source: Path, target: Path, *, overwrite: bool = False) -> No
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
     """Raise OutputError if `target` exists and may not be overwritten: call it before hours of work, not after."""
     if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already; choose another place, or pass --overwrite")
+        raise OutputError(f"{target} exists already; choose another place, or overwrite it (--overwrite)")
 
 
 def sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ the same.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from recae.errors import EventsError
 from recae.events import BAD_ROWS, ITEM, TIME, USER, VALUE, Events, EventStream
 from recae.ids import UNKNOWN, IdMap
-from recae.merging import Duplicates, merge
+from recae.merging import merge
+from recae.preparation import Preparation
 from recae.rows import alike, as_index
 from recae.runs import Block, Column, Run, Runs
 from recae.workers import in_order
@@ -26,27 +27,8 @@ from recae.workers import in_order
 PENDING = 1 << 22
 """Ids that wait, most of them known already, until they are made distinct."""
 
-
 CROWDED = 16
 """Ids in one bin of a range, beyond which looking through them takes longer than hashing."""
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """Which events count, and as what.
-
-    Events below `min_value` do not (a log without values keeps all); stored values are 1 ("binary") or those of the
-    log ("keep"; 1 where it has none, so that "sum" counts events); `duplicates` says what several events of one user
-    with one item become.
-    """
-
-    min_value: float | None = None
-    values: Literal["binary", "keep"] = "binary"
-    duplicates: Duplicates = "last"
-
-    def __post_init__(self) -> None:
-        if self.values not in ("binary", "keep") or self.duplicates not in get_args(Duplicates):
-            raise ValueError(f"no such preparation: {self}")
 
 
 @dataclass(frozen=True, eq=False)

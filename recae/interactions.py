@@ -5,10 +5,11 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import MappingProxyType
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -19,17 +20,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recae.errors import EventsError
-from recae.events import BAD_ROWS, ITEM, PREPARED, Events, EventStream
+from recae.events import BAD_ROWS, ITEM, Events, EventStream
 from recae.files import sha256, whole_directory
-from recae.gathering import Preparation, gather
+from recae.gathering import gather
 from recae.ids import UNKNOWN, IdMap, plain_ids
-from recae.merging import Duplicates
+from recae.preparation import PREPARED, Preparation, contradiction, read_rules, write_rules
 from recae.runs import Column
 
 __all__ = [
     "DROPS",
     "UNKNOWN",
-    "Duplicates",
     "IdMap",
     "Interactions",
     "Preparation",
@@ -46,9 +46,6 @@ STORED = {"data": ("float32",), "indices": ("int32",), "times": ("int64", "float
 
 FORMAT = 1
 """The version of the directory that `save` writes."""
-
-RULES = "preparation.json"
-"""The file of a prepared directory that says by which rules it was made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +128,24 @@ class Interactions:
         matrix, times = self._selected(None, chosen)
         item_table = self.item_table.iloc[chosen].reset_index(drop=True)
         return Interactions(matrix, self.users, IdMap(self.items.ids[chosen]), item_table, times)
+
+    def over(self, items: IdMap) -> "Interactions":
+        """Return the same users over another catalogue, as `from_events` does with `items`, and so counted."""
+        column = items.to_index(self.items.ids)
+        known = np.flatnonzero(column != UNKNOWN)
+        known = known[np.argsort(column[known])]
+        part = self if np.array_equal(known, np.arange(len(column))) else self.columns(known)
+        matrix = part.matrix
+        place = column[known].astype(np.int32)
+        gone = self.counts.get("unknown_item_events", 0) + self.matrix.nnz - matrix.nnz
+        return Interactions(
+            matrix=_csr(matrix.data, place[matrix.indices], matrix.indptr, len(items)),
+            users=self.users,
+            items=items,
+            item_table=self.item_table.reindex(self.items.to_index(items.ids)).reset_index(drop=True),
+            times=part.times,
+            counts={**self.counts, "unknown_item_events": gone, "interactions": matrix.nnz},
+        )
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of ids, shape, matrix and times: the same log, the same digest."""
@@ -266,38 +281,29 @@ def prepare_into(draft: Path, events: Events | EventStream, preparation: Prepara
     item_table = _item_table(events.items, gathered.items)
     stored = int(gathered.lengths.sum())
     _write_facts(draft, gathered.users, gathered.items, item_table, stored, gathered.counts)
-    rules = {**asdict(preparation), "min_items": min_items}
-    (draft / RULES).write_text(json.dumps(rules, indent=2), encoding="utf-8")
+    write_rules(draft, preparation, min_items)
 
 
-def read_prepared(directory: Path, preparation: Preparation, *, min_items: int) -> Interactions:
-    """Open what `prepare` wrote, as if its log were read by these rules.
+def read_prepared(
+    directory: Path,
+    asked: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    otherwise: str = "is asked for; ask for the same or leave it out, or prepare the log again",
+) -> Interactions:
+    """Open what `prepare` wrote as if its log were read by the rules in `asked`: see `recae.preparation.read_rules`.
 
-    Values that were kept can be taken as binary, and more items asked of each user; whatever else was ruled otherwise
-    raises EventsError, for the events that would tell are gone.
+    A rule that is not among them is as the log was prepared. Raises EventsError for one that would need events that
+    are gone (see `contradiction`); `otherwise` ends the message.
     """
-    rules = _rules(directory)
-    asked = {"min_value": preparation.min_value, "duplicates": preparation.duplicates}
-    for name, value in asked.items():
-        if rules[name] != value:
-            raise EventsError(
-                f"{directory}: prepared with {name} {rules[name]}, and {value} is asked for; "
-                f"ask for {rules[name]}, or prepare the log again"
-            )
-    if rules["values"] == "binary" and preparation.values == "keep":  # noqa: PD011  (no DataFrame)
-        raise EventsError(
-            f"{directory}: prepared without the log's values, and they are asked for; prepare the log again"
-        )
-    if rules["min_items"] > min_items:
-        raise EventsError(
-            f"{directory}: prepared with min_items {rules['min_items']}, and {min_items} is asked for; "
-            f"ask for {rules['min_items']} or more, or prepare the log again"
-        )
-    part = Interactions.load(directory)
-    if preparation.values == "binary":  # noqa: PD011  (no DataFrame)
+    rules = read_rules(directory)
+    found = contradiction(rules, asked)
+    if found is not None:
+        raise EventsError(f"{directory}: prepared with {found[0]}, and {found[1]} {otherwise}")
+    wanted, part = {**rules, **asked}, Interactions.load(directory)
+    if wanted["values"] == "binary":
         ones = np.ones(part.matrix.nnz, np.float32)
         part = replace(part, matrix=_csr(ones, part.matrix.indices, part.matrix.indptr, part.matrix.shape[1]))
-    return _of_users_with(min_items, part, str(directory))
+    return _of_users_with(wanted["min_items"], part, str(directory))
 
 
 def _of_users_with(min_items: int, part: Interactions, source: str) -> Interactions:
@@ -315,21 +321,6 @@ def _of_users_with(min_items: int, part: Interactions, source: str) -> Interacti
     dropped = {"short_users": int((~long).sum()), "events_of_short_users": int(lengths[~long].sum())}
     counts = {**part.counts, **{key: part.counts.get(key, 0) + count for key, count in dropped.items()}}
     return replace(left, counts=counts | {"interactions": left.matrix.nnz})
-
-
-def _rules(directory: Path) -> dict[str, Any]:
-    path = directory / RULES
-    try:
-        rules: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        Preparation(rules["min_value"], rules["values"], rules["duplicates"])
-        rules["min_items"] = int(rules["min_items"])
-    except FileNotFoundError as error:
-        raise EventsError(
-            f"{directory}: saved without its rules ({RULES} is missing); prepare the log again"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EventsError(f"{path}: damaged, not what was saved; prepare the log again") from error
-    return rules
 
 
 def _write_header(file: BinaryIO, dtype: Any, length: int) -> None:

@@ -1,7 +1,7 @@
 """What is done with one model, day by day: train, recommend, embed, evaluate; or evaluate anybody's rankings."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from recae.embedding import embed_users
 from recae.errors import CannotEmbed, CannotFoldIn, Diverged, EventsError, ModelError, OutputError
 from recae.evaluation import Evaluation, evaluate, places_needed
 from recae.events import ITEM, Columns, Events, EventStream, open_events, read_events
-from recae.experiment import fit_into, naming_source, read_interactions, require_place
-from recae.interactions import UNKNOWN, Interactions
+from recae.experiment import fit_into, naming_source, read_interactions, require_place, require_usual
+from recae.interactions import UNKNOWN, Interactions, read_prepared
 from recae.metrics import Metric
 from recae.models import MODELS
 from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Transductive
 from recae.notes import notes
+from recae.preparation import prepared_at
 from recae.profiling import stage
 from recae.progress import Listener, silence
 from recae.ranking import ranked_lists, top_n
@@ -69,7 +70,7 @@ def train(
     A share of the users can be kept from training to stop early by; without it an iterative model runs all its
     epochs. Its checkpoint lies beside the directory until that is there; `resume` goes on from it.
     """
-    device = resolve_device(device)
+    device, data = resolve_device(device), data.settled()
     require_place(out, CARD, overwrite=overwrite)
     checkpoint = checkpoint_of(out)
     if resume and not checkpoint.exists():
@@ -77,7 +78,7 @@ def train(
     if checkpoint.exists() and not resume:
         if not overwrite:
             raise OutputError(
-                f"{checkpoint} holds an interrupted training; pass --resume to go on, or --overwrite to start again"
+                f"{checkpoint} holds an interrupted training; go on with it (--resume), or start again (--overwrite)"
             )
         checkpoint.unlink()
     with stage("read the log"):
@@ -111,23 +112,32 @@ def train(
 class Histories:
     """A log as a model reads it, and all that its users have: `seen` (users, items) has events below a threshold too.
 
-    `below` counts the users who have no row, because all their events are below the threshold.
+    `below` counts the users who have no row, because all their events are below the threshold. `untold` counts events
+    below it whose items nobody can tell any more, as the log was prepared without them: `seen` lacks them.
     """
 
     histories: Interactions
     seen: csr_matrix
     below: int = 0
+    untold: int = 0
 
 
 def read_histories(
     model: FittedModel, source: str | Path, *, columns: Columns = Columns(), skip_bad_rows: bool = False
 ) -> Histories:
-    """Read a log as histories over the model's items, prepared as the model's training data was.
+    """Read a log as histories over the model's items, prepared as the model's training data was; or open one that is.
 
-    Events of items the model does not know are dropped and counted; EventsError if that leaves nothing at all.
+    Events of items the model does not know are dropped and counted; EventsError if that leaves nothing at all, or if
+    the log was prepared by other rules.
     """
+    directory = prepared_at(source)
+    if directory is not None:
+        require_usual(directory, columns)
+        return _open_histories(model, directory)
     events = open_events(source, columns=columns, skip_bad_rows=skip_bad_rows)
-    histories = _prepared(model, events)
+    histories = Interactions.from_events(events, items=model.items, preparation=model.card.preparation)
+    if not histories.matrix.nnz:
+        raise _strangers(model, events.source, _first_item(events))
     if model.card.preparation.min_value is None:
         return Histories(histories, histories.matrix)
     everything = Interactions.from_events(events, items=model.items)
@@ -135,14 +145,27 @@ def read_histories(
     return Histories(histories, _as_rows(everything, histories).matrix, below)
 
 
-def _prepared(model: FittedModel, events: Events | EventStream) -> Interactions:
-    histories = Interactions.from_events(events, items=model.items, preparation=model.card.preparation)
+def _open_histories(model: FittedModel, directory: Path) -> Histories:
+    """Open a prepared log as histories: EventsError unless it was prepared as the model's training data was.
+
+    How few items a user may have is no matter of the model's, nor is which of several events stayed where each is 1.
+    """
+    asked = asdict(model.card.preparation)
+    if asked["values"] == "binary":
+        del asked["duplicates"]
+    trained = "is what the model was trained with; prepare the log again with that, or give the log itself"
+    prepared = read_prepared(directory, asked, otherwise=trained)
+    histories = prepared.over(model.items)
     if not histories.matrix.nnz:
-        raise EventsError(
-            f"{events.source}: the model knows none of its items, such as {_first_item(events)}; "
-            f"its own are called {model.items.ids[0]}, …: are these the same catalogue?"
-        )
-    return histories
+        raise _strangers(model, str(directory), prepared.items.ids[0])
+    return Histories(histories, histories.matrix, untold=histories.counts.get("below_min_value", 0))
+
+
+def _strangers(model: FittedModel, source: str, item: int | str) -> EventsError:
+    return EventsError(
+        f"{source}: the model knows none of its items, such as {item}; "
+        f"its own are called {model.items.ids[0]}, …: are these the same catalogue?"
+    )
 
 
 def _first_item(events: Events | EventStream) -> int | str:
@@ -165,8 +188,9 @@ def recommend(
 ) -> Written:
     """Write the top n of every user as a table of recommendations.
 
-    Nobody is recommended what they have already, even where it counted for too little to be in the history. A user
-    none of whose items the model knows gets none: they would not be about the user. They are counted.
+    Nobody is recommended what they have already, even where it counted for too little to be in the history; a log that
+    was prepared without such events no longer tells them, and a note says so. A user none of whose items the model
+    knows gets none: they would not be about the user. They are counted.
     """
     histories = read.histories
     filled = np.diff(histories.matrix.indptr) > 0
@@ -188,6 +212,7 @@ def recommend(
         f"{_STRANGERS}: no recommendations": int((~filled).sum()),
         f"{_UNTRAINED}: no recommendations": int((filled & ~known).sum()),
         f"{_BELOW}: no recommendations": read.below,
+        _UNTOLD: 0 if keep_seen else read.untold,
     }
     return Written(out, table.num_rows, _notes(model, histories) | _not_zero(told))
 
@@ -225,9 +250,17 @@ def require_embedder(model: FittedModel) -> Embedder:
     raise CannotEmbed(f"{model.card.model} has no embeddings; these models have: {able}")
 
 
-def embed_items(model: FittedModel, out: Path, *, overwrite: bool = False) -> Written:
-    """Write every item's retrieval vector: its inner product with a user's retrieval vector is the score."""
-    vectors = require_embedder(model).embed_items().cpu().numpy()
+def embed_items(
+    model: FittedModel, out: Path, *, kind: EmbeddingKind = "retrieval", overwrite: bool = False
+) -> Written:
+    """Write every item's retrieval vector: its inner product with a user's retrieval vector is the score.
+
+    Raises CannotEmbed for any other kind: the bottleneck has users alone.
+    """
+    embedder = require_embedder(model)
+    if kind != "retrieval":
+        raise CannotEmbed(f"{model.card.model} has no {kind} vectors of items; those it has are of the kind retrieval")
+    vectors = embedder.embed_items().cpu().numpy()
     table = embeddings(vectors, model.items, "item_id")
     write_table(out, table, about=_about(model, "retrieval", vectors.shape[1]), overwrite=overwrite)
     return Written(out, table.num_rows)
@@ -292,8 +325,7 @@ def evaluate_recommendations(
     Every user of the held-out file counts, one without recommendations as a miss. Returns the evaluation, and what
     deserves a note. RecipeError for a metric of the catalogue: a recommendation file does not tell the catalogue.
     """
-    ids_alone = replace(columns, value="", time="")
-    wanted = Interactions.from_events(open_events(held_out, columns=ids_alone, skip_bad_rows=skip_bad_rows))
+    wanted = _wanted(held_out, columns, skip_bad_rows)
     offered = _read_ranked(source, columns, skip_bad_rows)
     row = wanted.users.to_index(offered["user_id"])
     column = wanted.items.to_index(offered["item_id"])
@@ -312,6 +344,15 @@ def evaluate_recommendations(
         ),
         "users with recommendations, but without held-out items: left out": int(offered["user_id"][~met].nunique()),
     }
+
+
+def _wanted(held_out: str | Path, columns: Columns, skip_bad_rows: bool) -> Interactions:
+    """Read who is to be recommended what: the ids alone of a log, or one that is prepared."""
+    directory = prepared_at(held_out)
+    if directory is not None:
+        return read_prepared(directory)
+    ids_alone = replace(columns, value="", time="")
+    return Interactions.from_events(open_events(held_out, columns=ids_alone, skip_bad_rows=skip_bad_rows))
 
 
 def _read_ranked(source: str | Path, columns: Columns, skip_bad_rows: bool) -> pd.DataFrame:
@@ -367,6 +408,7 @@ def _known_to(model: FittedModel, histories: Interactions) -> NDArray[np.bool_]:
 
 _STRANGERS = "users without an item the model knows"
 _BELOW = "users without an event that counts"
+_UNTOLD = "events below the threshold that the log was prepared without: their items may be recommended"
 _UNTRAINED = "users the model was not trained on, and cannot fold in"
 
 

@@ -4,18 +4,13 @@ User, item and row together are one number where 63 bits hold them, and numpy so
 instructions; else two counting sorts put the events in order.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-Duplicates = Literal["last", "first", "max", "sum", "mean"]
-"""What becomes of several events of one user with one item.
-
-The latest or the earliest stays (by time, then by row); or they become their largest value, sum or mean, with the
-latest time.
-"""
+from recae.preparation import Duplicates
 
 BITS = 63
 """How many a signed integer has for numbers that are not negative."""

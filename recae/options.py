@@ -5,17 +5,23 @@ import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
 from recae.errors import MemoryRanShort, NotRecorded
+from recae.preparation import DEFAULT, LEFT_OPEN, MIN_ITEMS
+from recae.preparation import Duplicates as Rule
 
 if TYPE_CHECKING:
     from recae.recipe import DataSection
 
-LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
+RAW_LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
+LOG = "A log: CSV, TSV, Parquet, Arrow, a known zip; or what recae data prepare made of one, whose rules then hold."
 LARGEST_SEED = 2**32 - 1
+MODEL_NAMES = ("random", "popularity", "item-knn", "als", "bpr", "ease", "mult-dae", "mult-vae", "rec-vae")
+"""The keys of `recae.models.MODELS`, spelled again because asking there loads torch; a test compares them."""
 
 _show_otherwise = warnings.showwarning
 
@@ -46,7 +52,9 @@ def without_notes(quiet: bool) -> bool:
 
 
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as pipelines/movielens-small.yaml.")]
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, such as mult-vae.")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help=f"One of {', '.join(MODEL_NAMES)}: see `recae models`.")
+]
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What train or compare wrote for a model.")]
 Events = Annotated[Path, typer.Argument(metavar="EVENTS", help=LOG)]
 Out = Annotated[Path, typer.Option("--out", help="The directory to write; it appears whole or not at all.")]
@@ -65,11 +73,22 @@ ItemCol = Annotated[str | None, typer.Option("--item-col", help="The log's colum
 ValueCol = Annotated[str | None, typer.Option("--value-col", help="The log's column of values (ratings, counts).")]
 TimeCol = Annotated[str | None, typer.Option("--time-col", help="The log's column of times.")]
 MinValue = Annotated[float | None, typer.Option("--min-value", help="Keep events of at least this value, as 1.")]
-MinItems = Annotated[int, typer.Option("--min-items", min=1, help="Drop users with fewer items.")]
+MinItems = Annotated[
+    int | None,
+    typer.Option("--min-items", min=1, help="Drop users with fewer items.", show_default=str(MIN_ITEMS)),
+]
+MinItemsOfAll = Annotated[
+    int | None,
+    typer.Option("--min-items", min=1, help="Drop users with fewer items.", show_default=str(LEFT_OPEN["min_items"])),
+]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Drop bad rows and count them instead of stopping.")]
 Duplicates = Annotated[
-    Literal["last", "first", "max", "sum", "mean"],
-    typer.Option("--duplicates", help="What several events of one user with one item become."),
+    Rule | None,
+    typer.Option(
+        "--duplicates",
+        help="What several events of one user with one item become.",
+        show_default=DEFAULT.duplicates,
+    ),
 ]
 EmbeddingKind = Literal["latent", "retrieval"]
 Metrics = Annotated[str, typer.Option("--metrics", help="A list such as recall@20,ndcg@100.")]
@@ -83,10 +102,20 @@ def names(user: str | None, item: str | None, value: str | None, time: str | Non
 
 
 def data_section(
-    events: Path, columns: Mapping[str, str | None], items: Path | None = None, **rules: Any
+    events: Path,
+    columns: Mapping[str, str | None],
+    items: Path | None = None,
+    *,
+    otherwise: Mapping[str, Any] = MappingProxyType({}),
+    **rules: Any,
 ) -> "DataSection":
-    """Return a command's log as a recipe's `data` section, checked; `rules` are its keys."""
+    """Return a command's log as a recipe's `data` section, checked.
+
+    `rules` are its keys, None where the user gave none: then a prepared log's own hold, or those in `otherwise`, or
+    the recipe's defaults.
+    """
     from recae.recipe import DataSection, checked
 
-    section = {"path": str(events), "columns": columns, "items": items and str(items), **rules}
-    return checked(DataSection, section, "command line")
+    given = {name: rule for name, rule in rules.items() if rule is not None}
+    section = {"path": str(events), "columns": columns, "items": items and str(items), **given}
+    return checked(DataSection, section, "command line").settled(otherwise)

@@ -6,7 +6,9 @@ that names the nearest known one, and the resolved recipe can be printed as YAML
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
@@ -14,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from recae.errors import ModelError, RecipeError, nearest
 from recae.events import Columns
-from recae.interactions import Preparation
 from recae.metrics import Metric
 from recae.models import build
 from recae.models.base import Recommender, hyper_parameters_of
+from recae.preparation import DEFAULT, LEFT_OPEN, MIN_ITEMS, Duplicates, Preparation, Values, prepared_at, read_rules
 
 DEFAULT_METRICS = ("ndcg@100", "recall@20", "recall@50", "truncated_recall@20", "mrr@100", "coverage@20")
 
@@ -48,17 +50,17 @@ class ColumnsSection(Section):
 class DataSection(Section):
     """Where the log is and which of its events count.
 
-    `path` is relative to the recipe's folder; `min_value` keeps events of at least that value and makes them all 1;
-    `min_items` drops users with fewer items.
+    `path` is relative to the recipe's folder, and may be what `data prepare` wrote: see `settled`. `min_value` keeps
+    events of at least that value and makes them all 1; `min_items` drops users with fewer items.
     """
 
     path: str
     items: str | None = None
     columns: ColumnsSection = ColumnsSection()
-    min_value: float | None = None
-    min_items: Annotated[int, Field(ge=1)] = 5
-    values: Literal["binary", "keep"] = "binary"
-    duplicates: Literal["last", "first", "max", "sum", "mean"] = "last"
+    min_value: float | None = DEFAULT.min_value
+    min_items: Annotated[int, Field(ge=1)] = MIN_ITEMS
+    values: Values = DEFAULT.values
+    duplicates: Duplicates = DEFAULT.duplicates
     skip_bad_rows: bool = False
 
     @property
@@ -70,6 +72,23 @@ class DataSection(Section):
     def preparation(self) -> Preparation:
         """Which events count, and as what."""
         return Preparation(min_value=self.min_value, values=self.values, duplicates=self.duplicates)
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """The rules as those of a prepared log are written down."""
+        return {**asdict(self.preparation), "min_items": self.min_items}
+
+    def settled(self, otherwise: Mapping[str, Any] = MappingProxyType({})) -> Self:
+        """Return it with a rule for everything that was not given: what a prepared log was prepared with, if it is one.
+
+        What its preparation left open (LEFT_OPEN), and the rules of any other log, are those in `otherwise`, then the
+        defaults. A rule that was given stays, even where it contradicts the preparation: reading will say so.
+        """
+        directory = prepared_at(self.path)
+        rules = {} if directory is None else read_rules(directory)
+        decided = {name: rule for name, rule in rules.items() if rule != LEFT_OPEN.get(name)}
+        fresh = {name: rule for name, rule in {**otherwise, **decided}.items() if name not in self.model_fields_set}
+        return self.model_copy(update=fresh)
 
 
 class StrongGeneralisation(Section):
@@ -165,6 +184,10 @@ class Recipe(Section):
                 raise ModelError(f"models.{label}: {error}") from None
         return built
 
+    def settled(self) -> Self:
+        """Return it with the rules that hold for its data: see `DataSection.settled`."""
+        return self.model_copy(update={"data": self.data.settled()})
+
     def resolved(self) -> str:
         """Return the whole recipe as YAML, every default written out."""
         plain = self.model_dump(mode="json")
@@ -202,7 +225,7 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
         _apply(raw, key, value, str(path))
     if isinstance(raw.get("data"), dict):
         raw["data"] = _with_absolute_paths(raw["data"], Path(), str(path))
-    return checked(Recipe, raw, str(path))
+    return checked(Recipe, raw, str(path)).settled()
 
 
 def checked(section: type[SectionType], raw: Mapping[str, Any], where: str) -> SectionType:
@@ -216,12 +239,15 @@ def checked(section: type[SectionType], raw: Mapping[str, Any], where: str) -> S
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Read settings written as key=value; a value is read as YAML: a number, true, null, a list."""
+    """Read settings written as key=value; a value is read as YAML: a number, true, null, a list.
+
+    A tuple, as the repr of a model prints it, is a list too: (), (600,), (600, 200).
+    """
     read = {}
     for setting in settings:
         key, sign, value = setting.partition("=")
         if not sign or not all(key.split(".")):
-            raise RecipeError(f"--set {setting}: write it as key=value, for example models.ease.l2=300")
+            raise RecipeError(f"--set {setting}: write it as key=value")
         try:
             read[key] = read_yaml(value)
         except yaml.YAMLError as error:
@@ -270,6 +296,11 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+_TUPLE = "tag:recae:tuple"
+_Loader.add_implicit_resolver(_TUPLE, re.compile(r"^\(\s*(\d+\s*,\s*)*(\d+\s*)?\)$"), ["("])
+_Loader.add_constructor(
+    _TUPLE, lambda loader, node: [int(number) for number in node.value.strip("()").split(",") if number.strip()]
 )
 
 

@@ -346,15 +346,19 @@ def _encoded(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
 
 def _whole_numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     """Turn floats back into the integers they were before a gap in their column made pandas convert them."""
+    large = -1
     if pa.types.is_floating(column.type):
         column = column.cast(pa.float64())
         column = pc.if_else(pc.is_nan(column), None, column)
-        if (pc.max(pc.abs(column)).as_py() or 0) > EXACT:
-            raise EventsError(f"{where} holds floats too large to be exact ids; write them as integers or text")
+        large = pc.index(pc.greater(pc.abs(column), float(EXACT)), True).as_py()
     try:
-        return column.cast(pa.int64())
+        # Up to one that is too large: an earlier one that is not whole is what is wrong first.
+        whole = (column if large < 0 else column.slice(0, large)).cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise EventsError(f"{where} holds ids that are no whole numbers; ids are integers or text") from error
+    if large >= 0:
+        raise EventsError(f"{where} holds floats too large to be exact ids; write them as integers or text")
+    return whole
 
 
 def _narrowed(column: pa.ChunkedArray) -> pa.ChunkedArray:

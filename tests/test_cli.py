@@ -21,8 +21,11 @@ from commands import ITEMS, USERS, Done, call, log, start, write_inputs
 
 import recae.autoencoder.training
 import recae.jobs
+import recae.models.ease
+import recae.models.popularity
 from recae.artifact import CARD, WEIGHTS, load_model
 from recae.cli import app
+from recae.errors import ModelError
 from recae.tables import about
 
 LABELS = ["popularity", "ease", "mult-vae"]
@@ -34,6 +37,7 @@ COMMANDS = [
     "evaluate",
     "recommend",
     "embed",
+    "models",
     "doctor",
     "data list",
     "data fetch",
@@ -92,7 +96,7 @@ def test_help_answers_without_loading_what_the_work_needs(tmp_path):
         "try: main()\n"
         "finally: print('loaded:', sorted(late & set(sys.modules)))"
     )
-    for words in (["--help"], ["compare", "--help"], ["compare"], ["train", "--help"]):
+    for words in (["--help"], ["--version"], ["compare", "--help"], ["compare"], ["train", "--help"]):
         done = subprocess.run(
             [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
@@ -115,6 +119,32 @@ def test_no_command_at_all_shows_the_help_once():
     assert done.code == 2
     assert "Usage: recae" in done.out
     assert done.err == ""
+
+
+def test_version_is_recaes():
+    assert call("--version") == Done(0, f"recae {recae.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("trian", "no such command 'trian'; did you mean 'train'?; see recae --help"),
+        ("data ftech", "no such command 'ftech'; did you mean 'fetch'?; see recae data --help"),
+        ("train ease log.csv --outt x", "no such option: --outt; did you mean --out"),
+        ("train ease log.csv --out x --min-items 0", "invalid value for '--min-items': input should be greater than"),
+        (
+            "train ease log.csv --out x --duplicates lst",
+            "invalid value for '--duplicates': 'lst' is not one of 'last',",
+        ),
+        ("train multvae log.csv --out x", "unknown model 'multvae'; did you mean 'mult-vae'?"),
+        ("train mult-vae log.csv --out x --set latnet=3", "mult-vae has no hyper-parameter 'latnet'; did you mean 'la"),
+        ("train ease", "missing argument 'EVENTS'; see recae train --help"),
+    ],
+)
+def test_a_slip_of_the_finger_is_told_what_was_meant(words, said):
+    done = call(*words.split())
+    assert (done.code, done.out) == (2, "")
+    assert told(done).startswith(said)
 
 
 # Compare.
@@ -462,7 +492,7 @@ def test_ctrl_c_on_train_says_how_to_go_on_and_that_works(form, inputs, stop_aft
     assert not (inputs / "model").exists()
     blocked = call(*words, "--out", "model")
     assert blocked.code == 2
-    assert told(blocked).startswith("model.checkpoint holds an interrupted training; pass --resume to go on")
+    assert told(blocked).startswith("model.checkpoint holds an interrupted training; go on with it (--resume)")
     assert call(*advised(done)).code == 0
     assert weights(inputs / "model") == weights(inputs / "whole")
     assert not (inputs / "model.checkpoint").exists()
@@ -496,6 +526,46 @@ def test_ctrl_c_elsewhere_is_one_line(inside, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def refuse_memory(monkeypatch, *, from_call: int) -> None:
+    """Let EASE find too little memory, from so many times that it looks."""
+    looks = iter(range(1, 1000))
+
+    def require(device, needed, what, instead):
+        if next(looks) >= from_call:
+            raise ModelError(f"{what} needs 9.9 GB on cpu, and 1.0 GB are available; {instead}")
+
+    monkeypatch.setattr(recae.models.ease, "require_memory", require)
+
+
+def test_too_little_memory_for_one_model_is_told_before_another_is_fitted(inputs, monkeypatch):
+    refuse_memory(monkeypatch, from_call=1)
+    monkeypatch.setattr(recae.models.popularity.Popularity, "fit", lambda *_: pytest.fail("a model was fitted"))
+    done = call("compare", "tiny.yaml", "--out", "out", "--quiet")
+    assert (done.code, done.out) == (2, "")
+    assert told(done).startswith(f"models.ease: ease, for the weights between {ITEMS} items, needs 9.9 GB on cpu")
+    assert told(done).endswith("or leave it out of the recipe")
+    assert not (inputs / "out.partial").exists()
+
+
+def test_what_stops_a_comparison_later_is_told_with_how_to_go_on_and_that_works(inputs, monkeypatch):
+    refuse_memory(monkeypatch, from_call=2)
+    done = call("compare", "tiny.yaml", "--out", "out", "--quiet")
+    assert done.code == 2
+    stopped = Done(2, "", done.err.splitlines(keepends=True)[-1])
+    assert "1.0 GB are available; use als" in told(stopped)
+    assert "; what is finished is kept, for the same recipe and log; to go on: recae compare" in told(stopped)
+    words = advised(stopped)
+    monkeypatch.undo()
+    monkeypatch.chdir(inputs)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://")
+    changed = call(*words, "--set", "models.ease.l2=7")
+    assert changed.code == 2
+    assert told(changed).startswith("out.partial was begun with another recipe; ")
+    monkeypatch.setattr(recae.models.popularity.Popularity, "fit", lambda *_: pytest.fail("fitted again"))
+    assert call(*words).code == 0
+    assert (inputs / "out" / "metrics.parquet").exists()
+
+
 LONG = ["--set", "models.mult-vae.epochs=100", "--set", "models.mult-vae.patience=100"]
 
 
@@ -523,7 +593,7 @@ def test_a_comparison_killed_in_the_middle_resumes_to_the_same_results(make_stor
     assert call("compare", "tiny.yaml", *LONG, "--out", "whole", "--quiet") == Done(0, "", "")
     blocked = call("compare", "tiny.yaml", *LONG, "--out", "out", "--quiet")
     assert blocked.code == 2
-    assert told(blocked).startswith("out.partial holds an interrupted run; pass --resume to go on, or --overwrite")
+    assert told(blocked).startswith("out.partial holds an interrupted run; go on with it (--resume), or start again")
     assert call("compare", "tiny.yaml", *LONG, "--out", "out", "--resume", "--quiet") == Done(0, "", "")
     for name in ("metrics", "per_user", "recommendations", "comparisons"):
         assert read(inputs / "out" / f"{name}.parquet").equals(read(inputs / "whole" / f"{name}.parquet")), name

@@ -291,7 +291,9 @@ def test_a_resumed_experiment_has_the_results_of_one_that_was_never_stopped(inte
 
 def test_interrupted_work_is_neither_overwritten_nor_taken_up_by_accident(interrupted):
     recipe, workspace = interrupted
-    with pytest.raises(OutputError, match="holds an interrupted run; pass --resume to go on, or --overwrite"):
+    with pytest.raises(
+        OutputError, match=r"holds an interrupted run; go on with it \(--resume\), or start again \(--overwrite\)"
+    ):
         go_on(recipe, workspace)
     with pytest.raises(OutputError, match="there is no interrupted run to resume; leave out --resume"):
         experiment.run(recipe, workspace.with_name("other"), open_tracker=untracked, resume=True)
@@ -304,7 +306,7 @@ def test_finished_models_of_other_data_are_not_reused(interrupted, inputs):
     recipe, workspace = interrupted
     lines = (inputs / "log.csv").read_text().splitlines(keepends=True)
     (inputs / "log.csv").write_text("".join(lines[:40] + lines[41:]))
-    with pytest.raises(OutputError, match=r"out\.partial was begun with other data; pass --overwrite"):
+    with pytest.raises(OutputError, match=r"out\.partial was begun with other data; start again instead"):
         go_on(recipe, workspace, resume=True)
     (inputs / "log.csv").write_text("".join(lines))
     go_on(recipe, workspace, resume=True)
@@ -313,7 +315,7 @@ def test_finished_models_of_other_data_are_not_reused(interrupted, inputs):
 def test_another_recipe_does_not_go_on_with_the_work_of_this_one(interrupted, inputs):
     _, workspace = interrupted
     other = read_recipe(inputs / "tiny.yaml", {"models.ease.l2": 6})
-    with pytest.raises(OutputError, match=r"out\.partial was begun with another recipe; pass --overwrite"):
+    with pytest.raises(OutputError, match=r"out\.partial was begun with another recipe; start again instead"):
         go_on(other, workspace, resume=True)
 
 

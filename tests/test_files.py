@@ -54,7 +54,9 @@ def test_it_is_written_and_nothing_else_stays(write, tmp_path):
 def test_what_exists_is_refused_before_any_work_unless_overwritten(write, tmp_path):
     target = tmp_path / "out"
     write(target, OLD)
-    with pytest.raises(OutputError, match=r"out exists already; .* --overwrite$"):
+    with pytest.raises(
+        OutputError, match=r"out exists already; choose another place, or overwrite it \(--overwrite\)$"
+    ):
         write(target)
     assert texts(target) == {OLD}
     write(target, overwrite=True)

@@ -21,7 +21,8 @@ from recae import gathering, runs, sources
 from recae.errors import EventsError, OutputError
 from recae.events import Columns, Events, EventStream, open_events, read_events
 from recae.ids import IdMap
-from recae.interactions import RULES, Interactions, Preparation, prepare
+from recae.interactions import Interactions, Preparation, prepare
+from recae.preparation import RULES
 
 BIG = 2**63 + 5
 """An id that only uint64 holds."""
@@ -144,6 +145,58 @@ def test_pieces_make_what_the_whole_makes(
 
     assert made(streamed) == made(whole)
     assert {path.name for path in folder.iterdir()} in ({"log"}, {"log", "whole", "streamed"})
+
+
+far_floats = [1.5, 7.0, 2.0**60, float("nan"), 8.0]
+faulty = {
+    "user_id": [(pa.float64(), far_floats), (pa.int64(), [1, 2, None]), (pa.string(), ["a", " "])],
+    "item_id": [(pa.float64(), far_floats), (pa.float32(), [1.0, 2.5]), (pa.bool_(), [True]), (pa.int64(), [1, None])],
+    "value": [(pa.date32(), [1, 2]), (pa.float64(), [1.0, float("inf")]), (pa.int8(), [1])],
+    "timestamp": [(pa.timestamp("ms"), [1, 2, 2**62]), (pa.uint64(), [1, 2, 2**64 - 1]), (pa.int64(), [1, None])],
+}
+
+
+@st.composite
+def faulty_logs(draw: Any) -> list[pa.Table]:
+    """Draw the files of a log in which several things are wrong: columns, rows, what only one file has."""
+    files = []
+    for size in draw(st.lists(st.integers(0, 9), min_size=1, max_size=3)):
+        kinds = {name: draw(st.sampled_from(kinds)) for name, kinds in faulty.items()}
+        if not draw(st.integers(0, 7)):
+            del kinds[draw(st.sampled_from(["item_id", "timestamp"]))]
+        drawn = {
+            name: pa.array(draw(st.lists(st.sampled_from(values), min_size=size, max_size=size)), kind)
+            for name, (kind, values) in kinds.items()
+        }
+        files.append(pa.table(drawn))
+    return files
+
+
+@given(faulty_logs(), st.booleans(), st.integers(1, 5))
+@example([pa.table({"user": [1, None], "item": [1, 1]}), pa.table({"user": [1], "item": [1.5]})], False, 2)
+@example([pa.table({"user": [1.0, 1.5], "item": [1.5, 1.0]})], False, 1)
+@example([pa.table({"user": [1, 1], "item": [1, 1], "value": pa.array([1, 1], pa.date32())}),
+          pa.table({"user": [1.5], "item": [1], "value": pa.array([1], pa.date32())})], True, 1)  # fmt: skip
+@example([pa.table({"user": [None], "item": [1]}), pa.table({"user": [1], "value": [1]})], False, 1)
+@example([pa.table({"user": [2.0**60, 1.5], "item": [1, 1]})], False, 1)
+@example([pa.table({"user": [1.5, 2.0**60], "item": [1, 1]})], False, 1)
+def test_of_several_things_that_are_wrong_the_same_one_is_named(
+    tmp_path_factory: pytest.TempPathFactory, files: list[pa.Table], skip: bool, piece: int
+) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    log = write(files, folder / "log")
+    whole = made(lambda: Interactions.from_events(read_events(log, skip_bad_rows=skip)).digest())
+    with small_pieces(piece):
+        assert made(lambda: Interactions.from_events(open_events(log, skip_bad_rows=skip)).digest()) == whole
+
+
+def test_a_damaged_file_is_named_after_the_bad_rows_before_it(tmp_path: Path) -> None:
+    bad = pa.table({"user": [1, None], "item": [1, 1]})
+    log = write([bad, pa.table({"user": np.arange(5000), "item": np.arange(5000)})], tmp_path / "log", row_group=5000)
+    rubbish(log / "part-1.parquet")
+    for read in (read_events, lambda path: Interactions.from_events(open_events(path))):
+        with pytest.raises(EventsError, match=r"part-0.parquet: 1 bad row, the first in row 2: an empty user id"):
+            read(log)
 
 
 def test_much_in_pieces_of_the_usual_size(tmp_path: Path) -> None:

@@ -124,6 +124,9 @@ def test_a_vocabulary_keeps_its_columns_and_the_users(log: pd.DataFrame, known: 
     everything = twin(log, how, 1)
     assert cells(part) == {pair: cell for pair, cell in everything.items() if pair[1] in known}
     assert part.counts["unknown_item_events"] == sum(item not in known for _, item in everything)
+    over = from_frame(log, how).over(vocabulary)
+    assert_sound(over)
+    assert over.digest() == part.digest() and over.counts == part.counts and over.item_table.equals(part.item_table)
 
 
 def test_bad_rows_are_among_the_counts() -> None:

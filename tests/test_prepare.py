@@ -1,4 +1,4 @@
-"""`recae data prepare`: a directory that takes the log's place, and refuses what it can no longer tell."""
+"""`recae data prepare`: a directory that stands for the log, by the rules that made it."""
 
 import json
 from collections.abc import Callable
@@ -7,12 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from commands import call, log
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from recae import jobs
+from recae.artifact import load_model
 from recae.errors import EventsError
-from recae.experiment import prepare_log, read_interactions
+from recae.experiment import prepare_log, read_interactions, read_split
 from recae.interactions import Interactions
-from recae.recipe import DataSection
+from recae.metrics import Metric
+from recae.models import build
+from recae.preparation import LEFT_OPEN
+from recae.recipe import DataSection, read_recipe
+from recae.tables import about
 
 
 @pytest.fixture
@@ -40,23 +49,81 @@ def test_a_prepared_log_is_read_as_the_log_itself(folder: Path, rules: dict, ask
     [
         (
             {"min_value": 4.0},
-            "prepared with min_value 3.0, and 4.0 is asked for; ask for 3.0, or prepare the log again",
+            "prepared with min_value 3.0, and min_value 4.0 is asked for; ask for the same or leave it out, or prepare",
         ),
-        ({}, "prepared with min_value 3.0, and None is asked for"),
-        ({"min_value": 3.0, "duplicates": "sum"}, "prepared with duplicates last, and sum is asked for"),
-        ({"min_value": 3.0, "min_items": 1}, "prepared with min_items 2, and 1 is asked for; ask for 2 or more"),
-        ({"min_value": 3.0, "min_items": 99}, "no user has 99 distinct items, the longest history"),
-        ({"min_value": 3.0, "columns": {"user": "u"}}, "prepared already, with its columns and items"),
+        ({"min_value": None}, "prepared with min_value 3.0, and no min_value is asked for"),
+        ({"duplicates": "sum"}, "prepared with duplicates last, and duplicates sum is asked for"),
+        ({"min_items": 1}, "prepared with min_items 2, and min_items 1 is asked for"),
+        ({"min_items": 99}, "no user has 99 distinct items, the longest history"),
+        ({"columns": {"user": "u"}}, "prepared already, and has no columns to choose"),
+        ({"items": "items.csv"}, "prepared already, with its items"),
     ],
 )
-def test_rules_it_was_not_prepared_by_are_refused(folder: Path, rules: dict, words: str) -> None:
+def test_rules_it_was_not_prepared_by_are_refused_where_they_are_asked_for(
+    folder: Path, rules: dict, words: str
+) -> None:
     prepare_log(section(folder / "log.parquet", values="keep", min_value=3.0, min_items=2), folder / "ready")
     with pytest.raises(EventsError) as caught:
-        read_interactions(section(folder / "ready", **{"min_items": 2, **rules}))
+        read_interactions(DataSection.model_validate({"path": str(folder / "ready"), **rules}))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [None, "", "{}", '{"min_value": "x", "values": 1, "duplicates": 2, "min_items": 3}'])
+def test_values_that_were_not_kept_are_refused(folder: Path) -> None:
+    prepare_log(section(folder / "log.parquet"), folder / "ready")
+    with pytest.raises(EventsError, match="prepared with values binary, and values keep is asked for"):
+        read_interactions(section(folder / "ready", values="keep"))
+
+
+# What a user may give, of each rule: nothing, or something else than the default.
+given_rules = st.fixed_dictionaries(
+    {},
+    optional={
+        "min_value": st.sampled_from([None, 3.0]),
+        "min_items": st.sampled_from([2, 6, 7]),
+        "values": st.sampled_from(["binary", "keep"]),
+        "duplicates": st.sampled_from(["last", "sum"]),
+    },
+)
+
+
+@settings(max_examples=25)
+@given(given_rules, given_rules)
+def test_what_is_not_asked_for_is_as_it_was_prepared(
+    tmp_path_factory: pytest.TempPathFactory, prepared: dict, asked: dict
+) -> None:
+    folder = tmp_path_factory.mktemp("rules")
+    pd.concat([log(), log()[::3].assign(value=2)]).to_parquet(folder / "log.parquet")
+    data = DataSection(path=str(folder / "log.parquet"), **prepared).settled(LEFT_OPEN)
+    prepare_log(data, folder / "ready")
+    taken = DataSection(path=str(folder / "ready"), **asked).settled()
+    made_by = {**prepared, "values": data.rules["values"]}
+    decided = {name: rule for name, rule in made_by.items() if LEFT_OPEN.get(name) != rule}
+    assert taken.rules == DataSection(path="", **{**decided, **asked}).rules
+    assert taken.settled().rules == taken.rules
+    try:
+        found = read_interactions(taken)
+    except EventsError as error:
+        # Only what was asked for can contradict.
+        assert any(f"and {'no ' if asked[name] is None else ''}{name}" in str(error) for name in asked)
+    else:
+        log_itself = read_interactions(DataSection(path=data.path, **taken.rules))
+        assert found.digest() == log_itself.digest() and dict(found.counts) == dict(log_itself.counts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "{}",
+        "[" * 100_000,
+        '{"min_value": 1, "values": "all", "duplicates": "last", "min_items": 3}',
+        '{"min_value": "x", "values": "keep", "duplicates": "last", "min_items": 3}',
+        '{"min_value": NaN, "values": "keep", "duplicates": "last", "min_items": 3}',
+        '{"min_value": 1, "values": "keep", "duplicates": "last", "min_items": 0}',
+        '{"min_value": 1, "values": "keep", "duplicates": "last", "min_items": 1e999}',
+    ],
+)
 def test_damaged_rules_are_refused(folder: Path, text: str | None) -> None:
     prepare_log(section(folder / "log.parquet"), folder / "ready")
     rules = folder / "ready" / "preparation.json"
@@ -89,8 +156,169 @@ def test_the_command(folder: Path) -> None:
     weights = [(folder / f"of-{name}" / "weights.safetensors").read_bytes() for name in ("log.parquet", "ready")]
     assert weights[0] == weights[1]
 
-    refused = call("recommend", folder / "of-ready", ready, "--out", folder / "top.parquet")
+
+def test_commands_take_the_rules_it_was_prepared_by(folder: Path) -> None:
+    source, ready = folder / "log.parquet", folder / "ready"
+    rules = ("--min-value", 3, "--min-items", 3, "--duplicates", "first")
+    assert call("data", "prepare", source, "--out", ready, *rules).code == 0
+    for name, words in ((source, rules), (ready, ()), (ready, rules[:2])):
+        done = call("train", "ease", name, "--out", folder / "model", *words, "--overwrite", "--json")
+        assert (done.code, done.err) == (0, "")
+        card = json.loads(done.out)
+        assert card["preparation"] == {"min_value": 3.0, "values": "binary", "duplicates": "first"}
+        assert card["data"]["digest"] == read_interactions(section(source, min_value=3.0, min_items=3)).digest()
+        described = json.loads(call("data", "describe", name, *words, "--json").out)
+        assert described["value_range"] == [3, 5]
+    for option, value, words in (
+        ("--min-value", 4, "prepared with min_value 3.0, and min_value 4.0 is asked for"),
+        ("--min-items", 2, "prepared with min_items 3, and min_items 2 is asked for"),
+        ("--duplicates", "last", "prepared with duplicates first, and duplicates last is asked for"),
+    ):
+        for command in (("train", "ease", ready, "--out", folder / "other"), ("data", "describe", ready)):
+            refused = call(*command, option, value)
+            assert refused.code == 2 and refused.err.count("\n") == 1 and words in refused.err
+    assert not (folder / "other").exists()
+
+
+def test_help_shows_what_holds_unless_something_else_is_given() -> None:
+    for command, default in ((("train",), 5), (("data", "describe"), 1), (("data", "prepare"), 1)):
+        told = " ".join(call(*command, "--help").out.replace("│", " ").split())
+        assert f"[default: ({default})]" in told and "[default: (last)]" in told
+
+
+@pytest.mark.parametrize("asked", [{}, {"min_value": 3}])
+def test_a_recipe_says_what_it_does_with_a_prepared_log(folder: Path, asked: dict) -> None:
+    prepare_log(section(folder / "log.parquet", values="keep", min_value=3.0, min_items=6), folder / "ready")
+    recipe = {"name": "tiny", "data": {"path": "ready", **asked}, "models": {"popularity": {}}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    plan = read_recipe(folder / "tiny.yaml")
+    assert (plan.data.min_value, plan.data.min_items, plan.data.values) == (3.0, 6, "binary")  # noqa: PD011
+    (folder / "again.yaml").write_text(plan.resolved())
+    assert read_recipe(folder / "again.yaml") == plan
+    assert read_split(plan).train.digest() == read_split(read_recipe(folder / "again.yaml")).train.digest()
+
+
+def test_what_a_recipe_rules_otherwise_is_refused(folder: Path) -> None:
+    prepare_log(section(folder / "log.parquet", values="keep", min_value=3.0), folder / "ready")
+    recipe = {"name": "tiny", "data": {"path": "ready", "min_value": 4}, "models": {"popularity": {}}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    refused = call("compare", folder / "tiny.yaml", "--out", folder / "out", "--quiet")
+    assert refused.code == 2 and "prepared with min_value 3.0, and min_value 4.0 is asked for" in refused.err
+    assert not (folder / "out").exists()
+    assert read_split(read_recipe(folder / "tiny.yaml", {"data.min_value": 3})).train.matrix.nnz
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log, what was prepared of it, and models of both; nobody changes what is in it."""
+    folder = tmp_path_factory.mktemp("trained")
+    log().to_parquet(folder / "log.parquet")
+    for name, rules in {"all": {}, "liked": {"min_value": 3.0}, "sum": {"duplicates": "sum"}}.items():
+        prepare_log(section(folder / "log.parquet", values="keep", **rules), folder / name)
+        data = DataSection(path=str(folder / name))
+        jobs.train(build("ease"), data, folder / f"ease-{name}")
+        jobs.train(build("als", factors=4), data, folder / f"als-{name}")
+    summed = DataSection(path=str(folder / "sum"), values="keep")
+    jobs.train(build("ease"), summed, folder / "ease-values")
+    return folder
+
+
+@pytest.mark.parametrize("model", ["ease-all", "als-all", "als-sum"])
+@pytest.mark.parametrize("ready", ["all", "sum"])
+def test_its_histories_are_those_of_the_log(trained: Path, tmp_path: Path, model: str, ready: str) -> None:
+    fitted = load_model(trained / model)
+    whole, opened = (jobs.read_histories(fitted, trained / name) for name in ("log.parquet", ready))
+    assert opened.histories.digest() == whole.histories.digest()
+    assert dict(opened.histories.counts) == dict(whole.histories.counts)
+    assert (opened.seen != whole.seen).nnz == opened.below == opened.untold == 0
+    for read, name in ((whole, "whole"), (opened, "opened")):
+        done = jobs.recommend(fitted, read, 5, tmp_path / f"{name}.parquet")
+        assert done.notes == {}
+    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "opened.parquet").read_bytes()
+    wanted = [Metric.parse("recall@5")]
+    figures = [jobs.evaluate_model(fitted, trained / name, wanted) for name in ("log.parquet", ready)]
+    assert figures[0][0].per_user.equals(figures[1][0].per_user) and figures[0][1] == figures[1][1]
+
+
+def test_items_of_another_catalogue_are_left_out_and_counted(trained: Path, tmp_path: Path) -> None:
+    other = log().replace({"item_id": {f"i{item:02}": f"new{item}" for item in range(0, 24, 5)}})
+    other.to_parquet(tmp_path / "log.parquet")
+    prepare_log(section(tmp_path / "log.parquet", values="keep"), tmp_path / "ready")
+    fitted = load_model(trained / "als-all")
+    whole, opened = (jobs.read_histories(fitted, tmp_path / name) for name in ("log.parquet", "ready"))
+    assert opened.histories.digest() == whole.histories.digest()
+    assert dict(opened.histories.counts) == dict(whole.histories.counts)
+    assert opened.histories.counts["unknown_item_events"] > 0
+    log().assign(item_id="stranger").to_parquet(tmp_path / "log.parquet")
+    prepare_log(section(tmp_path / "log.parquet", values="keep"), tmp_path / "strange")
+    with pytest.raises(EventsError, match=r"strange: the model knows none of its items, such as stranger; its own are"):
+        jobs.read_histories(fitted, tmp_path / "strange")
+
+
+def test_what_was_prepared_away_is_told(trained: Path, tmp_path: Path) -> None:
+    fitted = load_model(trained / "ease-liked")
+    below = int((log()["value"] < 3).sum())
+    read = jobs.read_histories(fitted, trained / "liked")
+    assert read.histories.digest() == jobs.read_histories(fitted, trained / "log.parquet").histories.digest()
+    told = jobs.recommend(fitted, read, 5, tmp_path / "top.parquet").notes
+    gone = "events below the threshold that the log was prepared without: their items may be recommended"
+    assert told == {"events below the model's min_value of 3.0: left out": below, gone: below}
+    again = jobs.recommend(fitted, read, 5, tmp_path / "again.parquet", keep_seen=True).notes
+    assert gone not in again
+
+
+@pytest.mark.parametrize(
+    ("model", "ready", "words"),
+    [
+        ("ease-liked", "all", "prepared with no min_value, and min_value 3.0 is what the model was trained with"),
+        ("ease-all", "liked", "prepared with min_value 3.0, and no min_value is what the model was trained with"),
+        ("ease-values", "all", "prepared with duplicates last, and duplicates sum is what the model was trained with"),
+    ],
+)
+@pytest.mark.parametrize("command", ["recommend", "evaluate"])
+def test_a_log_prepared_otherwise_than_the_model_is_refused(
+    trained: Path, tmp_path: Path, command: str, model: str, ready: str, words: str
+) -> None:
+    place = ("--out", tmp_path / "top.parquet") if command == "recommend" else ()
+    refused = call(command, trained / model, trained / ready, *place)
+    assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1
+    assert "prepare the log again with that, or give the log itself" in refused.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_other_commands_take_it_too(trained: Path, tmp_path: Path) -> None:
+    for command in (("recommend",), ("embed", "--kind", "latent")):
+        for name in ("log.parquet", "all"):
+            out = tmp_path / f"{command[0]}-{name}.parquet"
+            done = call(command[0], trained / "als-all", trained / name, *command[1:], "--out", out)
+            assert (done.code, done.err) == (0, "")
+        written = [(tmp_path / f"{command[0]}-{name}.parquet").read_bytes() for name in ("log.parquet", "all")]
+        assert written[0] == written[1]
+    top = tmp_path / "recommend-all.parquet"
+    held_out = [
+        call("evaluate", "--recommendations", top, "--held-out", trained / name, "--metrics", "recall@5", "--json").out
+        for name in ("log.parquet", "all")
+    ]
+    assert held_out[0] == held_out[1] and held_out[0]
+    both = call("evaluate", trained / "als-all", trained / "all", "--held-out", trained / "all")
+    assert both.code == 2 and "the held-out items must not be in EVENTS" in both.err
+    refused = call(
+        "recommend", trained / "als-all", trained / "all", "--user-col", "u", "--out", tmp_path / "x.parquet"
+    )
+    assert refused.code == 2 and "prepared already, and has no columns to choose; leave their names out" in refused.err
+    refused = call("data", "prepare", trained / "all", "--out", tmp_path / "again")
     assert refused.code == 2 and "prepared already; here the log itself is wanted" in refused.err
+
+
+def test_items_have_vectors_of_one_kind(trained: Path, tmp_path: Path) -> None:
+    place = tmp_path / "items.parquet"
+    refused = call("embed", trained / "als-all", "--items", "--kind", "latent", "--out", place)
+    assert refused.code == 2 and refused.err.count("\n") == 1 and "als has no latent vectors of items" in refused.err
+    assert not place.exists()
+    assert call("embed", trained / "als-all", "--items", "--out", place).code == 0
+    assert about(place)["kind"] == "retrieval"
+    again = call("embed", trained / "als-all", "--items", "--kind", "retrieval", "--out", place, "--overwrite")
+    assert again.code == 0 and about(place)["kind"] == "retrieval"
 
 
 @pytest.mark.parametrize("rule", ["first", "sum"])
@@ -104,9 +332,9 @@ def test_what_repeated_events_become_is_asked_for_by_one_option_everywhere(folde
     )
     assert one.digest() == other.digest()
     for command, place in ((("data", "describe"), ()), (("train", "popularity"), ("--out", folder / "model"))):
-        refused = call(*command, folder / "ready", *place)
-        assert refused.code == 2 and f"with duplicates {rule}, and last is asked for" in refused.err
-        assert call(*command, folder / "ready", "--duplicates", rule, *place).code == 0
+        refused = call(*command, folder / "ready", "--duplicates", "last", *place)
+        assert refused.code == 2 and f"with duplicates {rule}, and duplicates last is asked for" in refused.err
+        assert call(*command, folder / "ready", *place).code == 0
 
 
 def test_a_rule_that_is_none_is_refused(folder: Path) -> None:

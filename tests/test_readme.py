@@ -18,29 +18,38 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
 
 
-def test_its_python_runs():
-    (block,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "ndcg" in done.stdout
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory) -> list[str]:
+    """Run its blocks of Python one after the other, each alone, where the sample is; return what each printed.
+
+    The last prints whether its last line is what it says there.
+    """
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "data").symlink_to(ROOT / "data")
+    *others, last = blocks("python")
+    *lines, product = last.splitlines()
+    assert product.endswith("# is score(histories)")
+    lines += [f"product = {product}", "print(bool((product - fitted.model.score(histories)).abs().max() < 1e-4))"]
+    said = []
+    for block in (*others, "\n".join(lines)):
+        done = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, ""), block
+        said.append(done.stdout)
+    return said
 
 
-def test_its_way_to_use_a_model_directory_works(tmp_path):
-    split = "import recae\nlog = recae.Interactions.from_events(recae.read_events('data/movielens-small'))\n"
-    fit = f"model = recae.build('als', factors=4, iterations=2).fit(log.matrix)\nwhere = {str(tmp_path / 'model')!r}\n"
-    save = "recae.save_model(where, model, log, seed=1)\n"
-    (block,) = re.findall(r"^```\n(fitted = .*?)^```", README, re.S | re.M)
-    lines = block.replace('"models/mult-dae"', "where").splitlines()
-    shown = [f"print({line.split('    ')[0]})" if " = " not in line else line for line in lines]
-    done = subprocess.run(
-        [sys.executable, "-c", split + fit + save + "\n".join(shown)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "tensor" in done.stdout
+def test_its_python_says_how_good_a_model_is(printed):
+    assert "ndcg" in printed[0]
+
+
+def test_its_python_listens_to_a_training_that_is_validated(printed):
+    epochs = printed[1].splitlines()
+    assert [line.split()[0] for line in epochs] == ["1", "2", "3", "4", "5"]
+    assert all("ndcg_at_100" in line for line in epochs)
+
+
+def test_its_python_ends_with_the_scores(printed):
+    assert printed[2] == "True\n"
 
 
 def test_every_place_in_its_tree_exists():

@@ -1,5 +1,6 @@
 """A recipe is read as it stands, or refused in one line that names the file, the key and what is wanted."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,12 @@ def test_overrides_reach_every_level_and_may_add(recipe):
         ("k=true", True),
         ("k=", None),
         ("k=[600, 200]", [600, 200]),
+        ("k=()", []),
+        ("k=(600,)", [600]),
+        ("k=(600)", [600]),
+        ("k=( 600, 200 )", [600, 200]),
+        ("k=(600 or so)", "(600 or so)"),
+        ("k='(600,)'", "(600,)"),
         ("k=a=b", "a=b"),
         ("k=1e", "1e"),
     ],
@@ -94,7 +101,15 @@ def test_a_setting_is_read_as_people_write_numbers(setting, value):
     assert (read, type(read)) == (value, type(value))
 
 
-@pytest.mark.parametrize("setting", ["l2", "=3", "models..l2=3", "k=[1", "k={a: 1, a: 2}"])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_model_prints_of_itself_is_a_setting(name):
+    models = [MODELS[name]()] + [MODELS[name](hidden=widths) for widths in ((), (600, 200)) if name.startswith("mult")]
+    for model in models:
+        printed = [setting.strip() for setting in re.findall(r"\w+=(?:\(.*?\)|[^,)]*)", repr(model))]
+        assert MODELS[name](**read_settings(printed)) == model
+
+
+@pytest.mark.parametrize("setting", ["l2", "=3", "models..l2=3", "k=[1", "k={a: 1, a: 2}", "k=!<tag:recae:tuple> x"])
 def test_a_setting_that_is_none_is_refused(setting):
     with pytest.raises(RecipeError, match=r"^--set .*: (write it as key=value|the value cannot be read)"):
         read_settings([setting])
