@@ -1,6 +1,6 @@
 """EASE: the Gram matrix, its inverse and the memory they take, next to the plain version and to the arithmetic alone.
 
-    python benchmarks/linear.py                    ML-1M if it is there, and 8,000 generated items: about 3 minutes
+    python benchmarks/linear.py [--data FOLDER]    ML-1M if it is there, and 8,000 generated items: about 3 minutes
     python benchmarks/linear.py --items 20108      what EASE is usually timed on, without the plain version: about 5
     python benchmarks/linear.py --items 20108 --full --plain      with as many users as ML-20M, against everything
 
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from measure import forget_peak, in_child, machine, median, peak_resident, table
-from ml_1m import DATA, training_users
+from ml_1m import add_argument, amiss, training_users
 from scipy.sparse import csr_matrix
 
 from recae.kernels import gram, inverse
@@ -69,9 +69,9 @@ def plain(seen: csr_matrix) -> Iterator[float]:
     yield time.perf_counter()
 
 
-def fit(name: str, users: int, items: int) -> dict[str, Any]:
+def fit(name: str, users: int, items: int, folder: Path) -> dict[str, Any]:
     """Return what one fit took in seconds and bytes, and what n³ multiplications and additions would."""
-    seen = generated(users, items) if users else training_users(DATA)
+    seen = generated(users, items) if users else training_users(folder)
     # What the first product of a process sets up is not the fit's.
     way = {"recae": recae, "plain": plain}[name]
     deque(way(seen[:100, :50]), maxlen=0)
@@ -105,7 +105,7 @@ def product_rate(size: int = 3000) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def in_turn(data: dict[str, tuple[int, int]], plain_up_to: int, repeats: int) -> list[list[object]]:
+def in_turn(data: dict[str, tuple[int, int]], plain_up_to: int, repeats: int, folder: Path) -> list[list[object]]:
     """Return a row of the table for each fit of each data set."""
     rows = []
     for label, (users, items) in data.items():
@@ -113,7 +113,9 @@ def in_turn(data: dict[str, tuple[int, int]], plain_up_to: int, repeats: int) ->
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for _ in range(repeats):
             for name in names:
-                runs[name].append(in_child(Path(__file__), "--fit", name, str(users), str(items)))
+                runs[name].append(
+                    in_child(Path(__file__), "--data", str(folder), "--fit", name, str(users), str(items))
+                )
         total = {name: median([run["total"] for run in runs[name]]) for name in names}
         for name in names:
             middle = {key: median([run[key] for run in runs[name]]) for key in runs[name][0]}
@@ -136,6 +138,7 @@ def in_turn(data: dict[str, tuple[int, int]], plain_up_to: int, repeats: int) ->
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_argument(arguments)
     arguments.add_argument("--items", type=int, default=8000, help="generated items (default: 8,000)")
     arguments.add_argument("--full", action="store_true", help="136,677 generated users, as in ML-20M, not 30,000")
     arguments.add_argument("--plain", action="store_true", help=f"the plain version beyond {PLAIN_UP_TO:,} items too")
@@ -144,7 +147,7 @@ def main() -> None:
     asked = arguments.parse_args()
     if asked.fit:
         name, users, items = asked.fit
-        print(json.dumps(fit(name, int(users), int(items))))
+        print(json.dumps(fit(name, int(users), int(items), asked.data)))
         return
     users = 136_677 if asked.full else 30_000
     large = asked.items > PLAIN_UP_TO
@@ -152,11 +155,13 @@ def main() -> None:
     data = {"generated": (users, asked.items)}
     if not large:
         data = {"generated, half": (users, asked.items // 2), **data}
-    if DATA.exists() and not large:
+    if not large and (line := amiss(asked.data)):
+        print(f"{line}. Generated sets alone:\n")
+    elif not large:
         data = {"ML-1M": (0, 0), **data}
     header = ["users × items, interactions", "", "Gram, s", "ns a pair", "inverse, s", "× floor", "fit, s"]
     header += ["times as fast", "memory, GB", "bytes an entry"]
-    rows = in_turn(data, asked.items if asked.plain else PLAIN_UP_TO, asked.repeats or (1 if large else 3))
+    rows = in_turn(data, asked.items if asked.plain else PLAIN_UP_TO, asked.repeats or (1 if large else 3), asked.data)
     print(table(header, rows))
 
 

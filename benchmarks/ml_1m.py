@@ -1,38 +1,76 @@
-"""MovieLens-1M under the strong-generalisation protocol, as the development data has it: ready split, in a zip."""
+"""MovieLens-1M under the strong-generalisation protocol, as the development data has it: ready split, in a zip.
 
-import csv
-import io
+Every benchmark that wants it takes `--data`, the folder in which it and other development data lie; none of it ships.
+"""
+
+import argparse
+import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "ml-1m-strong.zip"
+FOLDER = Path(__file__).parents[2] / "shared" / "data"
 """Where a checkout of the project's workplace has it."""
 
+ZIP = "ml-1m-strong.zip"
+TABLES = ("items", "train", "validation_tr", "validation_te", "test_tr", "test_te")
+INSIDE = tuple(f"{Path(ZIP).stem}/{table}.csv" for table in TABLES)
 
-def training_users(path: Path) -> csr_matrix:
+
+def add_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--data` to a benchmark's arguments."""
+    parser.add_argument(
+        "--data", type=Path, default=FOLDER, metavar="FOLDER", help=f"the folder with {ZIP} (see benchmarks/README.md)"
+    )
+
+
+def amiss(folder: Path, name: str = ZIP, inside: Sequence[str] = INSIDE) -> str | None:
+    """Return in a line why a zip in the folder cannot be used, and what is wanted where; None where it can."""
+    path = folder / name
+    wanted = f"--data is the folder that holds {name} (see benchmarks/README.md)"
+    if folder.is_file():
+        return f"{folder} is a file; {wanted}"
+    if not path.is_file():
+        return f"{path} is not there; {wanted}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            absent = set(inside).difference(archive.namelist())
+    except (OSError, zipfile.BadZipFile) as error:
+        return f"{path} cannot be read ({error}); {wanted}"
+    return f"{path} has no {min(absent)} in it; {wanted}" if absent else None
+
+
+def require(folder: Path, name: str = ZIP, inside: Sequence[str] = INSIDE) -> None:
+    """End the benchmark, with that line, where something is amiss."""
+    line = amiss(folder, name, inside)
+    if line:
+        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+def training_users(folder: Path) -> csr_matrix:
     """Return the histories that are trained on, users × items."""
-    return _read(path, "train")[0]
+    return _read(folder, "train")[0]
 
 
-def fold(path: Path, name: str) -> tuple[csr_matrix, csr_matrix]:
+def fold(folder: Path, name: str) -> tuple[csr_matrix, csr_matrix]:
     """Return history and held-out of 'validation' or 'test', both users × items, the same users."""
-    history, users = _read(path, f"{name}_tr")
-    return history, _read(path, f"{name}_te", users)[0]
+    history, users = _read(folder, f"{name}_tr")
+    return history, _read(folder, f"{name}_te", users)[0]
 
 
-def _read(path: Path, name: str, users: NDArray[np.int64] | None = None) -> tuple[csr_matrix, NDArray[np.int64]]:
-    user, item = _columns(path, name)[:2]
-    items = np.unique(_columns(path, "items")[0])
+def _read(folder: Path, name: str, users: NDArray[np.int64] | None = None) -> tuple[csr_matrix, NDArray[np.int64]]:
+    user, item = _columns(folder, name)[:2]
+    items = np.unique(_columns(folder, "items")[0])
     users = np.unique(user) if users is None else users
     places = np.searchsorted(users, user), np.searchsorted(items, item)
     return csr_matrix((np.ones(len(user), np.float32), places), shape=(len(users), len(items))), users
 
 
-def _columns(path: Path, name: str) -> list[NDArray[np.int64]]:
-    with zipfile.ZipFile(path) as zipped, zipped.open(f"{path.stem}/{name}.csv") as file:
-        _, *rows = csv.reader(io.TextIOWrapper(file, "utf-8"))
-    return [np.array(column, np.int64) for column in zip(*rows, strict=True)]
+def _columns(folder: Path, name: str) -> NDArray[np.int64]:
+    with zipfile.ZipFile(folder / ZIP) as zipped, zipped.open(f"{Path(ZIP).stem}/{name}.csv") as file:
+        return np.loadtxt(file, dtype=np.int64, delimiter=",", skiprows=1, ndmin=2).T

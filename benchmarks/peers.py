@@ -1,6 +1,6 @@
 """Seconds that an epoch of MovieLens-1M takes Mult-VAE 600-200: recae, plain dense PyTorch, RecPack and RecBole.
 
-    python benchmarks/peers.py [--data ZIP] [--env DIR] [--threads 2] [--epochs 3] [--rounds 3]
+    python benchmarks/peers.py [--data FOLDER] [--env DIR] [--threads 2] [--epochs 3] [--rounds 3]
 
 The peers are installed from the package index into an environment of their own, once (two minutes); then it takes
 about a minute and a half on two quiet cores. Each is trained by its own training step in a process of its own: one
@@ -170,7 +170,7 @@ def environment(folder: Path) -> Path:
 def main() -> None:
     """Time each in turn, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ml_1m.DATA)
+    ml_1m.add_argument(parser)
     parser.add_argument("--env", type=Path, default=Path(tempfile.gettempdir()) / "recae-peers")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--epochs", type=int, default=3)
@@ -181,6 +181,7 @@ def main() -> None:
         train(given.only, given.data, given.threads, given.epochs)
         return
 
+    ml_1m.require(given.data)
     peers = environment(given.env)
     pythons = {"recae": sys.executable, "plain PyTorch": sys.executable, "RecPack": peers, "RecBole": peers}
     seconds: dict[str, list[float]] = {name: [] for name in pythons}

@@ -30,19 +30,17 @@ from recae.validation import Validation
 
 VALIDATED = 3000
 LONGER = 4
+GOWALLA = "gowalla.zip"
 
 
 def movielens(folder: Path) -> tuple[csr_matrix, Validation]:
     """Return what is trained on and what is validated on."""
-    path = folder / "ml-1m-strong.zip"
-    return ml_1m.training_users(path), Validation(*ml_1m.fold(path, "validation"))
+    return ml_1m.training_users(folder), Validation(*ml_1m.fold(folder, "validation"))
 
 
 def gowalla(folder: Path) -> tuple[csr_matrix, Validation]:
     """Return what is trained on, and some of the users it carves a validation out of."""
-    parts = {
-        side: Interactions.from_events(events) for side, events in read_given_split(folder / "gowalla.zip").items()
-    }
+    parts = {side: Interactions.from_events(events) for side, events in read_given_split(folder / GOWALLA).items()}
     split = given(parts)
     assert split.validation is not None
     fold = split.validation
@@ -50,6 +48,8 @@ def gowalla(folder: Path) -> tuple[csr_matrix, Validation]:
 
 
 SETS: dict[str, Callable[[Path], tuple[csr_matrix, Validation]]] = {"MovieLens-1M": movielens, "Gowalla": gowalla}
+NEEDED = {"MovieLens-1M": (ml_1m.ZIP, ml_1m.INSIDE), "Gowalla": (GOWALLA, ("gowalla/train.txt", "gowalla/test.txt"))}
+"""The zip of each, and what must be in it."""
 
 
 def main() -> None:
@@ -61,8 +61,10 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.003)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--data", type=Path, default=ml_1m.DATA.parent)
+    ml_1m.add_argument(parser)
     asked = parser.parse_args()
+    for name in asked.sets:
+        ml_1m.require(asked.data, *NEEDED[name])
     torch.set_num_threads(asked.threads)
     print(
         measure.machine("torch"), f"\n{asked.threads} threads; {asked.model}, learning rate {asked.learning_rate:g}\n"

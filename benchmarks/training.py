@@ -1,6 +1,6 @@
 """Figure 1 of training: an epoch of Mult-VAE 600-200 on a CPU, batch 500, against plain dense PyTorch.
 
-    python benchmarks/training.py [--data ml-1m-strong.zip] [--epochs 7] [--quick]
+    python benchmarks/training.py [--data FOLDER] [--epochs 7] [--quick]
 
 An epoch is the pass over the users alone, without validation and checkpoint: recae's is timed by its own training loop,
 through `MultVAE.fit`. After each of its epochs, one of the plain model and the three products of its output layer
@@ -9,15 +9,14 @@ are timed, so that all three see the same machine. About three minutes on two co
 
 import argparse
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import pandas as pd
 import torch
 from measure import in_child, machine, median, peak_resident, table
+from ml_1m import add_argument, amiss, training_users
 from plain import PlainMultVAE, train_epoch
 from scipy.sparse import csr_matrix
 
@@ -25,7 +24,6 @@ from recae.models.base import FitOptions
 from recae.models.mult_vae import MultVAE
 from recae.progress import Step
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "ml-1m-strong.zip"
 HIDDEN, BATCH = 600, 500
 ITEMS, PER_USER = 20_108, 73
 """The generated set: MovieLens-20M's catalogue and its interactions a user, under the usual protocol."""
@@ -36,16 +34,6 @@ GOALS = {ML_1M: 2.2, GENERATED: 2.8}
 """How many times faster than plain PyTorch an epoch is to be, at least."""
 OF_PRODUCTS = 1.25
 """How many times as long as its three output-layer products an epoch may take, at most."""
-
-
-def ml_1m(path: Path) -> csr_matrix:
-    """Return the training users of ML-1M under the strong protocol, users × items."""
-    with zipfile.ZipFile(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("train.csv"))
-        with archive.open(name) as rows:
-            events = pd.read_csv(rows)
-    users, items = (np.unique(events[column], return_inverse=True)[1] for column in events.columns[:2])
-    return csr_matrix((np.ones(len(events), np.float32), (users, items)))
 
 
 def generated(users: int, seed: int = 0) -> csr_matrix:
@@ -145,7 +133,7 @@ def peak(arguments: argparse.Namespace, of: str, data_set: str) -> float:
 def main() -> None:
     """Print the table, or the peak memory of one of its lines as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="ml-1m-strong.zip")
+    add_argument(parser)
     parser.add_argument("--epochs", type=int, default=7, help="epochs of each that are timed")
     parser.add_argument("--users", type=int, default=5000, help="users of the generated set")
     parser.add_argument("--quick", action="store_true", help="three epochs, 1,000 generated users")
@@ -154,7 +142,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.epochs, arguments.users = 3, 1000
-    sets = {ML_1M: lambda: ml_1m(arguments.data), GENERATED: lambda: generated(arguments.users)}
+    sets = {ML_1M: lambda: training_users(arguments.data), GENERATED: lambda: generated(arguments.users)}
 
     if arguments.peak_of:
         histories = sets[arguments.set]()
@@ -167,8 +155,8 @@ def main() -> None:
         return
 
     print(machine("torch", "numpy", "scipy"), f"{torch.get_num_threads()} threads", sep=", ")
-    if not arguments.data.exists():
-        print(f"{arguments.data} is not there: pass --data path/to/ml-1m-strong.zip. The generated set alone:")
+    if line := amiss(arguments.data):
+        print(f"{line}. The generated set alone:")
         del sets[ML_1M]
     rows = []
     for name, read in sets.items():
