@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RAW_LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
 LOG = "A log: CSV, TSV, Parquet, Arrow, a known zip; or what recae data prepare made of one, whose rules then hold."
 LARGEST_SEED = 2**32 - 1
-MODEL_NAMES = ("random", "popularity", "item-knn", "als", "bpr", "ease", "mult-dae", "mult-vae", "rec-vae")
+MODEL_NAMES = ("random", "popularity", "item-knn", "als", "bpr", "ease", "rdlae", "mult-dae", "mult-vae", "rec-vae")
 """The keys of `recae.models.MODELS`, spelled again because asking there loads torch; a test compares them."""
 
 _show_otherwise = warnings.showwarning

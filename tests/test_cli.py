@@ -21,7 +21,7 @@ from commands import ITEMS, USERS, Done, call, log, start, write_inputs
 
 import recae.autoencoder.training
 import recae.jobs
-import recae.models.ease
+import recae.models.linear
 import recae.models.popularity
 from recae.artifact import CARD, WEIGHTS, load_model
 from recae.cli import app
@@ -534,7 +534,7 @@ def refuse_memory(monkeypatch, *, from_call: int) -> None:
         if next(looks) >= from_call:
             raise ModelError(f"{what} needs 9.9 GB on cpu, and 1.0 GB are available; {instead}")
 
-    monkeypatch.setattr(recae.models.ease, "require_memory", require)
+    monkeypatch.setattr(recae.models.linear, "require_memory", require)
 
 
 def test_too_little_memory_for_one_model_is_told_before_another_is_fitted(inputs, monkeypatch):

@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, random_array
 
-import recae.models.ease
+import recae.models.linear
 from recae.artifact import load_model
 from recae.errors import ModelError
 from recae.experiment import fit_into
 from recae.interactions import IdMap, Interactions, Preparation
 from recae.kernels import gram, inverse
 from recae.models.base import FitOptions
-from recae.models.ease import EASE, TOLERANCE
+from recae.models.ease import EASE
+from recae.models.linear import TOLERANCE
 from recae.validation import Validation
 
 
@@ -87,7 +88,7 @@ def test_float64_is_refused_where_float32_just_fits(monkeypatch: pytest.MonkeyPa
         if len(needed) == 2:
             raise ModelError(f"{what} needs too much; {instead}")
 
-    monkeypatch.setattr(recae.models.ease, "require_memory", require)
+    monkeypatch.setattr(recae.models.linear, "require_memory", require)
     with pytest.raises(ModelError, match=r"ease, .* items, in float64 needs too much; raise l2"):
         EASE(l2=1e-12).fit(csr_matrix(np.ones((30, 500))))
     assert needed[1] > needed[0]

@@ -20,6 +20,7 @@ SMALL: Mapping[str, dict[str, Any]] = {
     "als": {"factors": 8, "regularization": 1.0, "alpha": 5.0},
     "bpr": {"factors": 8, "learning_rate": 0.1, "regularization": 0.0, "iterations": 5},
     "ease": {"l2": 1.0},
+    "rdlae": {"l2": 1.0},
     "mult-dae": {"latent": 8, "learning_rate": 0.01, "epochs": 2},
     "mult-vae": {"hidden": (16,), "latent": 8, "learning_rate": 0.01, "epochs": 2, "kl_cap": 0.01},
     "rec-vae": {"hidden": 16, "layers": 3, "latent": 8, "learning_rate": 0.01, "epochs": 2},

@@ -13,6 +13,7 @@ from recae.models.mult_dae import MultDAE
 from recae.models.mult_vae import MultVAE
 from recae.models.popularity import Popularity
 from recae.models.random import Random
+from recae.models.rdlae import RDLAE
 from recae.models.rec_vae import RecVAE
 
 _CLASSES: tuple[type[Recommender], ...] = (
@@ -22,6 +23,7 @@ _CLASSES: tuple[type[Recommender], ...] = (
     ALS,
     BPR,
     EASE,
+    RDLAE,
     MultDAE,
     MultVAE,
     RecVAE,

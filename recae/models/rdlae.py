@@ -1,0 +1,35 @@
+"""RDLAE: EASE with dropout in expectation, and some room for an item to explain itself."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from recae.models.base import Positive, Unit, hyper_parameters
+from recae.models.linear import FullRankRecommender
+
+
+@hyper_parameters
+class RDLAE(FullRankRecommender):
+    """EASE for histories of which a share is dropped at random, and with a diagonal of at most `relaxation`.
+
+    Dropping each interaction with probability p, and averaging over all the ways to do so, adds p / (1 - p) times the
+    users of an item to its penalty: Steck, Autoencoders that don't overfit towards the Identity (2020),
+    who keeps the diagonal of B at zero (EDLAE: relaxation 0). To let it grow up to ξ instead is from Moon, Kim and
+    Lee, It's Enough: Relaxing Diagonal Constraints in Linear Autoencoders for Recommendation (2023): with
+    Λ the penalties and P = (XᵀX + Λ)⁻¹, B is I - P · diag(max(Λ, (1 - ξ) / diag(P))), and its diagonal no more than ξ.
+    """
+
+    name: ClassVar[str] = "rdlae"
+
+    l2: Annotated[Positive, Field(description="weight of |B|² in what is minimised")] = 200.0
+    dropout: Annotated[Unit, Field(description="share of the interactions that would be dropped")] = 0.5
+    relaxation: Annotated[Unit, Field(description="weight of an item in its own score, at most; 0: EDLAE")] = 0.2
+
+    def penalties(self, users: Tensor) -> Tensor:
+        """Return l2, and for the dropout p / (1 - p) of an item's users."""
+        return self.l2 + self.dropout / (1 - self.dropout) * users
+
+    def own_weights(self, diagonal: Tensor, penalties: Tensor) -> Tensor:
+        """Return what minimises without a bound, 1 - diag(P) Λ, or `relaxation` where that is less."""
+        return (1 - diagonal * penalties).clamp(max=self.relaxation)
