@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recae.errors import InputError, Interrupted, OutputError
+from recae.errors import DiskFull, InputError, Interrupted
 
 
 @contextmanager
@@ -19,9 +19,9 @@ def resumable(out: Path, kept: Path, begun: Callable[[], bool] = lambda: False) 
         yield
     except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted(f"{str(error) or 'stopped'}; {_how_to_go_on(out, kept)}") from None
-    except OutputError as error:
-        if "no space left" in str(error) and kept.exists():
-            raise OutputError(f"{error}; {_how_to_go_on(out, kept)}") from None
+    except DiskFull as error:
+        if kept.exists():
+            raise DiskFull(f"{error}; {_how_to_go_on(out, kept)}") from None
         raise
     except InputError as error:
         if begun() and kept.exists():

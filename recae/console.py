@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -44,8 +45,12 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a result as JSON; a figure that is not a number has no spelling there but null."""
-    plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+    plain = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
     print(json.dumps(plain, ensure_ascii=False, indent=2))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def warn(text: str) -> None:

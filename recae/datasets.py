@@ -16,7 +16,7 @@ import platformdirs
 import requests
 from numpy.typing import NDArray
 
-from recae.errors import DataSetError, OutputError, nearest
+from recae.errors import DataSetError, DiskFull, OutputError, nearest
 from recae.interactions import Interactions
 from recae.progress import Listener, Step, silence
 
@@ -97,7 +97,7 @@ def fetch(name: str, cache: Path | None = None, *, address: str | None = None, l
         part.replace(archive)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise OutputError(
+            raise DiskFull(
                 f"{part}: no space left on the disk; free some and run again: the download goes on from there"
             ) from error
         raise OutputError(f"{part}: cannot be written ({error.strerror or error})") from error

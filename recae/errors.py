@@ -11,9 +11,10 @@
     │   ├── CannotEmbed           a model was asked for an embedding it does not have
     │   ├── ArtifactError         a model directory that is missing, damaged, or from a newer recae
     │   ├── DeviceError           a device that this machine does not have, or whose memory will not do
-    │   └── OutputError           an output that exists already, or cannot be written (a full disk)
+    │   └── OutputError           an output that exists already, or cannot be written
+    │       └── DiskFull              … because there is no space left
     ├── Diverged              training produced values that are not finite
-    └── Interrupted           training was stopped on request; its checkpoint is usable
+    └── Interrupted           a command was stopped on request; it says how to go on
 
     MemoryRanShort            a warning: memory ran out, and the work goes on in smaller pieces
     NotRecorded               a warning: a training step could not be recorded on CUDA, and goes on without
@@ -81,12 +82,16 @@ class OutputError(InputError):
     """An output exists already, or cannot be written."""
 
 
+class DiskFull(OutputError):
+    """An output cannot be written, because no space is left."""
+
+
 class Diverged(RecaeError):
     """Training produced values that are not finite."""
 
 
 class Interrupted(RecaeError):
-    """Training was stopped on request, and its checkpoint is usable."""
+    """The work was stopped on request; the message says how to go on with it."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

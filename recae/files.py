@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from recae.errors import OutputError
+from recae.errors import DiskFull, OutputError
 
 UMASK = os.umask(0)
 os.umask(UMASK)  # the only way to read it is to set it
@@ -87,19 +87,24 @@ def _temporary_sibling(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     except OSError as error:
+        _refuse_full(target, error)
         raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from error
     try:
         yield room
     except (OSError, SafetensorError) as error:
-        # pyarrow and safetensors may keep only the text of the system's error.
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left" in str(error):
-            raise OutputError(
-                f"{target}: no space left on the disk; nothing was written there; free some and run again"
-            ) from error
+        _refuse_full(target, error)
         raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _refuse_full(target: Path, error: Exception) -> None:
+    """Raise DiskFull where an error says so; pyarrow and safetensors may keep only the text of the system's."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left" in str(error):
+        raise DiskFull(
+            f"{target}: no space left on the disk; nothing was written there; free some and run again"
+        ) from error
 
 
 def _finish(path: Path) -> None:

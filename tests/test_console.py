@@ -1,5 +1,8 @@
 """What a person at a terminal sees: tables that can be read, notes, and bars only where there is a terminal."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,6 +68,11 @@ def test_a_summary_has_a_line_a_metric(capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["ndcg@10", "0.4321", "0.4000", "–", "0.6000", "12"] in lines
     assert ["coverage@5", "0.9000", "12"] in lines
+
+
+def test_json_has_numbers_for_numpy_s_and_null_for_none(capsys):
+    console.print_json({"users": np.int64(3), "share": np.float32(0.5), "rest": [float("nan")], "path": Path("a/b")})
+    assert json.loads(capsys.readouterr().out) == {"users": 3, "share": 0.5, "rest": [None], "path": "a/b"}
 
 
 def test_notes_are_told_if_there_is_anything_to_tell(capsys):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from recae.errors import OutputError
+from recae.errors import DiskFull, OutputError
 from recae.files import move_directory, sha256, whole_directory, whole_file
 
 OLD, NEW = "old\n", "new\n"
@@ -101,11 +101,21 @@ def test_an_error_leaves_what_was_there_and_passes_on(whole, error, tmp_path):
 )
 def test_a_full_disk_is_one_line_that_says_what_to_do(whole, error, tmp_path):
     with (
-        pytest.raises(OutputError, match=r"^\S+out: no space left on the disk; nothing was written there; .*again$"),
+        pytest.raises(DiskFull, match=r"^\S+out: no space left on the disk; nothing was written there; .*again$"),
         whole(tmp_path / "out"),
     ):
         raise error
     assert names(tmp_path) == []
+
+
+@each_kind
+def test_a_disk_that_is_full_from_the_start_is_said_to_be_so(write, tmp_path, monkeypatch):
+    def full(**_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("recae.files.tempfile.mkdtemp", full)
+    with pytest.raises(DiskFull, match=r"out: no space left on the disk"):
+        write(tmp_path / "out")
 
 
 @each_kind

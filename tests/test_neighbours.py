@@ -107,6 +107,13 @@ def test_dense_rows_do_not_need_mkl(mkl: bool, monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(nearest(seen, 5, 0.0).toarray(), plain(seen, 5, 0.0))
 
 
+def test_users_are_counted_in_parts_beyond_what_float32_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "MANY", 0)
+    monkeypatch.setattr(kernel, "COUNTED", 7)
+    seen = histories(50, 30, 1.0, seed=3)
+    np.testing.assert_array_equal(nearest(seen, 5, 0.0).toarray(), plain(seen, 5, 0.0))
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_and_blocks_make_no_difference(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = histories(200, 90, 0.3, seed=1)

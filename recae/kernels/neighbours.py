@@ -27,6 +27,9 @@ BLOCK = 2**20
 MANY = 1
 """From so many meetings for each item of the catalogue on, a row is dense: about there both ways take as long."""
 
+COUNTED = 2**24
+"""How many users float32 can count one by one."""
+
 KEYS = 2**32
 """How many entries the rows of a block may have, their zeros included: each has a number of 32 bits."""
 
@@ -168,13 +171,25 @@ def _few(catalogue: _Catalogue, rows: slice) -> None:
 def _many(catalogue: _Catalogue, rows: slice) -> None:
     """Find and write down what is nearest to items that meet many."""
     own = catalogue.rows[rows]
-    shared = dense_product(catalogue.by_item[rows], catalogue.histories).numpy()
+    shared = _shared(catalogue.by_item[rows], catalogue.histories)
     shared[np.arange(len(own)), own] = 0
     similarity = catalogue.similarity(shared, own[:, None], np.arange(len(catalogue.rows)))
     bound = np.partition(similarity, -catalogue.count, axis=1)[:, -catalogue.count, None]
     wanted = np.flatnonzero((similarity >= bound) & (shared > 0))
     row, column = np.divmod(wanted, len(catalogue.rows))
     _write(catalogue, own, row, column, shared.ravel()[wanted])
+
+
+def _shared(by_item: csr_matrix, histories: csr_matrix) -> NDArray:
+    """Return how many users items share with all others: counted in float32, COUNTED users at a time."""
+    users = histories.shape[0]
+    if users <= COUNTED:
+        return dense_product(by_item, histories).numpy()
+    total = np.zeros((by_item.shape[0], histories.shape[1]))
+    for start in range(0, users, COUNTED):
+        some = slice(start, start + COUNTED)
+        total += dense_product(by_item[:, some], histories[some]).numpy()
+    return total
 
 
 def _write(
