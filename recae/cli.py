@@ -20,9 +20,11 @@ from recae.advice import resumable
 from recae.errors import InputError, RecaeError
 from recae.options import (
     Device,
+    DuplicatesOfRecipe,
     ItemCol,
     ItemTable,
     Json,
+    MinItemsOfRecipe,
     MinValue,
     Overwrite,
     Quiet,
@@ -109,7 +111,8 @@ def compare(
     value_col: ValueCol = None,
     time_col: TimeCol = None,
     min_value: MinValue = None,
-    min_items: Annotated[int | None, typer.Option("--min-items", min=1, help="Drop users with fewer items.")] = None,
+    min_items: MinItemsOfRecipe = None,
+    duplicates: DuplicatesOfRecipe = None,
     skip_bad_rows: SkipBadRows = False,
     seed: Annotated[
         int | None, typer.Option("--seed", help="The models' seed; the split has its own, --set split.seed=…")
@@ -134,8 +137,10 @@ def compare(
         overrides |= {"data.path": str(data), "data.items": None, "name": _name_of(data)}
     if items is not None:
         overrides["data.items"] = str(items)
-    rules = {"min_value": min_value, "min_items": min_items, "skip_bad_rows": skip_bad_rows or None}
+    rules = {"min_value": min_value, "min_items": min_items, "duplicates": duplicates}
     overrides |= {f"data.{name}": rule for name, rule in rules.items() if rule is not None}
+    if skip_bad_rows:
+        overrides["data.skip_bad_rows"] = True
     if seed is not None:
         overrides["seed"] = seed
     plan = read_recipe(recipe, overrides | read_settings(settings or []))

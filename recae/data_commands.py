@@ -82,8 +82,8 @@ def data_describe(
 
     from recae import console
     from recae.datasets import describe
-    from recae.experiment import read_interactions
     from recae.notes import notes
+    from recae.reading import read_interactions
 
     columns = names(user_col, item_col, value_col, time_col)
     data = data_section(
@@ -123,8 +123,8 @@ def data_prepare(
 ) -> None:
     """Turn a log, once, into a directory that every other command takes in its place and opens at once."""
     from recae import console
-    from recae.experiment import prepare_log
     from recae.notes import notes
+    from recae.reading import prepare_log
 
     columns = names(user_col, item_col, value_col, time_col)
     data = data_section(

@@ -16,12 +16,11 @@ import hashlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,28 +33,23 @@ from recae.artifact import ModelCard, load_model, save_model
 from recae.comparison import compare
 from recae.device import is_out_of_memory, resolve_device
 from recae.embedding import embed_users
-from recae.errors import EventsError, ModelError, OutputError, SplitError
+from recae.errors import ModelError, OutputError
 from recae.evaluation import Evaluation, evaluate, places_needed, summarise
-from recae.events import Columns, Events, EventStream, open_events, read_given_split, read_items
-from recae.files import move_directory, refuse_existing, whole_directory, whole_file
-from recae.interactions import UNKNOWN, IdMap, Interactions, prepare_into, read_prepared
+from recae.files import move_directory, whole_file
+from recae.interactions import UNKNOWN, IdMap, Interactions
 from recae.models.base import Embedder, FitOptions, Foresighted, Recommender
 from recae.notes import notes
-from recae.preparation import PREPARED, Preparation, prepared_at
+from recae.preparation import Preparation
 from recae.profiling import stage
 from recae.progress import Listener, silence
 from recae.ranking import TopN, top_n
-from recae.recipe import DataSection, Given, GlobalTime, LeaveLastOut, Recipe, StrongGeneralisation
+from recae.reading import naming_source, read_interactions, read_parts, require_place
+from recae.recipe import Given, GlobalTime, LeaveLastOut, Recipe, StrongGeneralisation
 from recae.report import ReportInput, write_report
 from recae.splitting import Split, given, global_time, leave_last_out, strong_generalisation
 from recae.tables import recommendations, write_table
 from recae.tracking import Run, Tracker
 from recae.validation import Validation
-
-Log = TypeVar("Log", bound=Events | EventStream)
-
-LONGEST_NAME = 200
-"""In bytes: file systems take 255, and what is written beside an output adds its own endings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +96,6 @@ def run(
 
     Raises InputError for what is wrong with the recipe, its data or the output, before anything is written or tracked.
     """
-    recipe = recipe.settled()
     device = resolve_device(device)
     require_place(out, "recipe.yaml", overwrite=overwrite)
     split = read_split(recipe)
@@ -130,67 +123,16 @@ def workspace_of(out: Path) -> Path:
     return out.parent / f"{out.name}.partial"
 
 
-def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
-    """Raise OutputError unless a directory can be put at `out`; only one that holds `mark`, our own, is replaced."""
-    if out.name in ("", ".."):
-        raise OutputError(f"{out}: give the output a name of its own, such as {out / 'result'}")
-    if len(out.name.encode()) > LONGEST_NAME:
-        raise OutputError(f"{out.name[:40]}…: this name is too long for a directory; choose a shorter one")
-    refuse_existing(out, overwrite=overwrite)
-    if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(f"{out} was not written by this command ({mark} is not in it): choose another place")
-
-
-@contextmanager
-def naming_source(source: str, counts: Mapping[str, int] | None = None) -> Iterator[None]:
-    """Put the log's name before what is wrong with splitting it, and behind it what had been left out until then."""
-    try:
-        yield
-    except SplitError as error:
-        left_out = "; ".join(f"{count:,} {note}" for note, count in notes(counts or {}).items())
-        raise SplitError(f"{source}: {error}" + (f" (before the split: {left_out})" if left_out else "")) from None
-
-
-def read_interactions(data: DataSection) -> Interactions:
-    """Read a log as a recipe says into interactions, or what `data prepare` has made of one."""
-    data, directory = data.settled(), prepared_at(data.path)
-    if directory is not None:
-        if data.items is not None:
-            raise EventsError(f"{directory}: prepared already, with its items; leave out the item table")
-        require_usual(directory, data.names)
-        return read_prepared(directory, data.rules)
-    interactions = Interactions.from_events(_opened(data), data.preparation, min_items=data.min_items)
-    _require_described(interactions.item_table, interactions.items.ids[0], data)
-    return interactions
-
-
-def require_usual(directory: Path, columns: Columns) -> None:
-    """Raise EventsError for columns that are named for a log that is prepared already."""
-    if columns != Columns():
-        raise EventsError(f"{directory}: prepared already, and has no columns to choose; leave their names out")
-
-
-def prepare_log(data: DataSection, out: Path, *, overwrite: bool = False) -> Interactions:
-    """Read a log as a recipe says into a directory that can be given in the place of the log."""
-    require_place(out, PREPARED, overwrite=overwrite)
-    with whole_directory(out, overwrite=overwrite) as draft:
-        prepare_into(draft, _opened(data), data.preparation, min_items=data.min_items)
-        if data.items is not None:
-            items, told = (pd.read_parquet(draft / f"{name}.parquet") for name in ("items", "item_table"))
-            _require_described(told, items["id"].iloc[0], data)
-    return Interactions.load(out)
-
-
-def _opened(data: DataSection) -> Events | EventStream:
-    return _with_items(open_events(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows), data)
-
-
 def read_split(recipe: Recipe) -> Split:
     """Read a recipe's log and split it as the recipe says; what was left out of the log is among the split's counts."""
     if isinstance(recipe.split, Given):
         with naming_source(recipe.data.path):
-            return _read_given(recipe.data, recipe.split)
-    interactions = read_interactions(recipe.data)
+            parts = read_parts(recipe.data)
+            split = given(parts, seed=recipe.split.seed)
+        counts = sum((Counter(part.counts) for part in parts.values()), Counter[str]())
+        return replace(split, counts={**notes(counts), **split.counts})
+    otherwise = "is asked for; set data.{rule} to the same or leave it out, or prepare the log again"
+    interactions = read_interactions(recipe.data, otherwise=otherwise)
     with naming_source(recipe.data.path, interactions.counts):
         split = _split(interactions, recipe.split)
     return replace(split, counts={**notes(interactions.counts), **split.counts})
@@ -250,29 +192,6 @@ def fit_into(
             training=training,
             overwrite=overwrite,
         )
-
-
-def _with_items(events: Log, data: DataSection) -> Log:
-    return events if data.items is None else replace(events, items=read_items(data.items))
-
-
-def _require_described(item_table: pd.DataFrame, item: Any, data: DataSection) -> None:
-    """Raise EventsError if the item table that was asked for tells nothing of any item in the log, such as `item`."""
-    if data.items is not None and item_table.isna().all(axis=None):
-        raise EventsError(
-            f"{data.items}: tells nothing of any item in {data.path}, such as {item}; are these the same ids?"
-        )
-
-
-def _read_given(data: DataSection, rule: Given) -> Split:
-    parts = read_given_split(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows)
-    prepared = {
-        name: Interactions.from_events(_with_items(events, data), data.preparation) for name, events in parts.items()
-    }
-    _require_described(prepared["train"].item_table, prepared["train"].items.ids[0], data)
-    split = given(prepared, seed=rule.seed)
-    counts = sum((Counter(part.counts) for part in prepared.values()), Counter[str]())
-    return replace(split, counts={**notes(counts), **split.counts})
 
 
 def _split(interactions: Interactions, rule: StrongGeneralisation | GlobalTime | LeaveLastOut) -> Split:

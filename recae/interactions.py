@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import MappingProxyType
-from typing import Any, BinaryIO, cast
+from typing import Annotated, Any, BinaryIO, Self, cast
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.sparse import csr_matrix
 
 from recae.errors import EventsError
@@ -24,7 +25,7 @@ from recae.events import BAD_ROWS, ITEM, Events, EventStream
 from recae.files import sha256, whole_directory
 from recae.gathering import gather
 from recae.ids import UNKNOWN, IdMap, plain_ids
-from recae.preparation import PREPARED, Preparation, contradiction, read_rules, write_rules
+from recae.preparation import PREPARED, Preparation, contradiction, in_words, read_rules, write_rules
 from recae.runs import Column
 
 __all__ = [
@@ -46,6 +47,14 @@ STORED = {"data": ("float32",), "indices": ("int32",), "times": ("int64", "float
 
 FORMAT = 1
 """The version of the directory that `save` writes."""
+
+CHECKED = ("indptr.npy", "users.parquet", "items.parquet", "item_table.parquet")
+"""The files of that directory whose checksums it holds: the large ones would take the time that mapping saves."""
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+OTHERWISE = "is asked for; ask for the same or leave it out, or prepare the log again"
+"""What is said of a rule by which a log was not prepared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +163,7 @@ class Interactions:
     def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Write a directory that `load` opens memory-mapped; it appears whole or not at all.
 
+        It does not say by which rules it was made: what commands take in the place of a log, `prepare` alone writes.
         Raises OutputError where it exists (unless `overwrite`) or the disk is full.
         """
         with whole_directory(Path(directory), overwrite=overwrite) as draft:
@@ -170,21 +180,21 @@ class Interactions:
         """
         directory = Path(directory)
         facts = _facts(directory)
-        for name, digest in facts["sha256"].items():
+        for name, digest in facts.sha256.items():
             if not (directory / name).is_file() or sha256(directory / name) != digest:
                 raise EventsError(f"{directory / name}: missing or damaged (its checksum differs); save it again")
-        names = ["data", "indices", "indptr", *(["times"] if facts["times"] else [])]
+        names = ["data", "indices", "indptr", *(["times"] if facts.times else [])]
         arrays = {name: _mapped(directory / f"{name}.npy") for name in names}
         for name in set(names) - {"indptr"}:
-            if arrays[name].shape != (facts["interactions"],):
+            if arrays[name].shape != (facts.interactions,):
                 raise EventsError(f"{directory / name}.npy: not as long as interactions.json says; save it again")
             if arrays[name].dtype not in STORED[name]:
                 raise EventsError(f"{directory / name}.npy: damaged (it holds {arrays[name].dtype}); save it again")
         column = arrays["indices"]
-        if len(column) and not 0 <= column.min() <= column.max() < facts["shape"][1]:
+        if len(column) and not 0 <= column.min() <= column.max() < facts.shape[1]:
             raise EventsError(f"{directory / 'indices'}.npy: damaged (it names an item that is none); save it again")
         try:
-            matrix = csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=facts["shape"], copy=False)
+            matrix = csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=facts.shape, copy=False)
             if not matrix.has_canonical_format:
                 raise EventsError(
                     f"{directory / 'indices'}.npy: damaged (a user's items are not in order); save it again"
@@ -199,7 +209,7 @@ class Interactions:
                 IdMap(pd.Index(items["id"]).rename(None)),
                 item_table if len(item_table.columns) else _nameless(len(items)),
                 arrays.get("times"),
-                facts["counts"],
+                facts.counts,
             )
         except ValueError as error:
             raise EventsError(f"{directory}: its files do not fit together ({error}); save it again") from error
@@ -245,7 +255,7 @@ def prepare(
     min_items: int = 1,
     overwrite: bool = False,
 ) -> Interactions:
-    """Write what `Interactions.from_events` makes of a log, as `save` does, and open it; see there for the errors.
+    """Write what `Interactions.from_events` makes of a log, and by which rules, and open it; see there for the errors.
 
     Neither the log, if it is a stream, nor the matrix is ever in memory: a hundred million events take some gigabytes
     of disk while they are sorted, in the place where the directory will be, and little memory.
@@ -288,22 +298,24 @@ def read_prepared(
     directory: Path,
     asked: Mapping[str, Any] = MappingProxyType({}),
     *,
-    otherwise: str = "is asked for; ask for the same or leave it out, or prepare the log again",
+    otherwise: str = OTHERWISE,
 ) -> Interactions:
     """Open what `prepare` wrote as if its log were read by the rules in `asked`: see `recae.preparation.read_rules`.
 
     A rule that is not among them is as the log was prepared. Raises EventsError for one that would need events that
-    are gone (see `contradiction`); `otherwise` ends the message.
+    are gone (see `contradiction`); `otherwise` ends the message, with the rule's name for {rule}.
     """
     rules = read_rules(directory)
     found = contradiction(rules, asked)
     if found is not None:
-        raise EventsError(f"{directory}: prepared with {found[0]}, and {found[1]} {otherwise}")
-    wanted, part = {**rules, **asked}, Interactions.load(directory)
-    if wanted["values"] == "binary":
+        made, wanted = in_words(found, rules[found]), in_words(found, asked[found])
+        raise EventsError(f"{directory}: prepared with {made}, and {wanted} {otherwise.format(rule=found)}")
+    part = Interactions.load(directory)
+    if asked.get("values", rules["values"]) != rules["values"]:
+        # Only values that were kept can be asked for otherwise: as binary.
         ones = np.ones(part.matrix.nnz, np.float32)
         part = replace(part, matrix=_csr(ones, part.matrix.indices, part.matrix.indptr, part.matrix.shape[1]))
-    return _of_users_with(wanted["min_items"], part, str(directory))
+    return _of_users_with(asked.get("min_items", rules["min_items"]), part, str(directory))
 
 
 def _of_users_with(min_items: int, part: Interactions, source: str) -> Interactions:
@@ -349,7 +361,7 @@ def _write_facts(
         "interactions": stored,
         "times": (draft / "times.npy").exists(),
         "counts": dict(counts),
-        "sha256": {name: sha256(draft / name) for name in ["indptr.npy", *(f"{name}.parquet" for name in tables)]},
+        "sha256": {name: sha256(draft / name) for name in CHECKED},
     }
     (draft / PREPARED).write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
@@ -395,20 +407,42 @@ def _distinct(chosen: Any, size: int) -> NDArray[np.int64]:
     return index
 
 
-def _facts(directory: Path) -> dict[str, Any]:
+class _Format(BaseModel):
+    """The version of a directory: all that may be asked of what a newer recae wrote."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: Annotated[int, Field(ge=1)]
+
+
+class _Facts(_Format):
+    """What `interactions.json` says, by which the rest of the directory is checked."""
+
+    shape: tuple[Count, Count]
+    interactions: Count
+    times: bool
+    counts: dict[str, int]
+    sha256: dict[str, str]
+
+    @model_validator(mode="after")
+    def _every_table_has_its_checksum(self) -> Self:
+        if sorted(self.sha256) != sorted(CHECKED):
+            raise ValueError("checksums of other files than were written")
+        return self
+
+
+def _facts(directory: Path) -> _Facts:
     path = directory / PREPARED
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if facts["format"] > FORMAT:
-            raise EventsError(f"{path}: format {facts['format']} is of a newer recae; this one reads {FORMAT}")
-        wanted = {"shape": list, "interactions": int, "times": bool, "counts": dict, "sha256": dict}
-        if not all(isinstance(facts[key], kind) for key, kind in wanted.items()):
-            raise ValueError("unexpected contents")
+        text = path.read_bytes()
+        version = _Format.model_validate_json(text).format
+        if version > FORMAT:
+            raise EventsError(f"{path}: format {version} is of a newer recae; this one reads {FORMAT}")
+        return _Facts.model_validate_json(text)
     except FileNotFoundError as error:
         raise EventsError(f"{directory}: no saved interactions here (interactions.json is missing)") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise EventsError(f"{path}: damaged, not what was saved; save it again") from error
-    return facts
 
 
 def _mapped(path: Path) -> NDArray[Any]:

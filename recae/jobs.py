@@ -17,7 +17,7 @@ from recae.embedding import embed_users
 from recae.errors import CannotEmbed, CannotFoldIn, Diverged, EventsError, ModelError, OutputError
 from recae.evaluation import Evaluation, evaluate, places_needed
 from recae.events import ITEM, Columns, Events, EventStream, open_events, read_events
-from recae.experiment import fit_into, naming_source, read_interactions, require_place, require_usual
+from recae.experiment import fit_into
 from recae.interactions import UNKNOWN, Interactions, read_prepared
 from recae.metrics import Metric
 from recae.models import MODELS
@@ -27,7 +27,7 @@ from recae.preparation import prepared_at
 from recae.profiling import stage
 from recae.progress import Listener, silence
 from recae.ranking import ranked_lists, top_n
-from recae.recipe import DataSection
+from recae.reading import DataSection, naming_source, read_interactions, require_place, require_usual
 from recae.sources import column_names, file_at
 from recae.splitting import SHORTEST_TO_HOLD_OUT, Fold, hold_out, hold_out_users, unseen
 from recae.tables import embeddings, recommendations, write_table
@@ -70,25 +70,23 @@ def train(
     A share of the users can be kept from training to stop early by; without it an iterative model runs all its
     epochs. Its checkpoint lies beside the directory until that is there; `resume` goes on from it.
     """
-    device, data = resolve_device(device), data.settled()
+    device = resolve_device(device)
     require_place(out, CARD, overwrite=overwrite)
     checkpoint = checkpoint_of(out)
     if resume and not checkpoint.exists():
         raise OutputError(f"{checkpoint}: there is no interrupted training to resume; leave out --resume")
-    if checkpoint.exists() and not resume:
-        if not overwrite:
-            raise OutputError(
-                f"{checkpoint} holds an interrupted training; go on with it (--resume), or start again (--overwrite)"
-            )
-        checkpoint.unlink()
+    if checkpoint.exists() and not (resume or overwrite):
+        raise OutputError(
+            f"{checkpoint} holds an interrupted training; go on with it (--resume), or start again (--overwrite)"
+        )
+    if validation_share and not hasattr(model, "patience"):
+        raise ModelError(f"{model.name} has no epochs to stop early; leave out --validation-share")
     with stage("read the log"):
         interactions, validation = read_interactions(data), None
     told = notes(interactions.counts)
     for ids, what in ((interactions.users, "user"), (interactions.items, "item")):
         if len(ids) < 2:
             raise EventsError(f"{data.path}: one {what} is left, {ids.ids[0]}, and there is nothing to compare it with")
-    if validation_share and not hasattr(model, "patience"):
-        raise ModelError(f"{model.name} has no epochs to stop early; leave out --validation-share")
     if validation_share:
         held_out_users = max(1, round(validation_share * len(interactions.users)))
         with naming_source(data.path, interactions.counts):
@@ -98,6 +96,9 @@ def train(
     elif hasattr(model, "patience"):
         told |= {"epochs, all of them; --validation-share 0.1 would keep users to stop early by": vars(model)["epochs"]}
     options = FitOptions(seed, device, validation, checkpoint, listener)
+    if checkpoint.exists() and not resume:
+        # Not before everything else has been found in order: it may be hours of work.
+        checkpoint.unlink()
     try:
         fit_into(out, model, interactions, data.preparation, options, overwrite=overwrite)
     except Diverged:
@@ -282,13 +283,14 @@ def evaluate_model(
     The metrics of the catalogue are taken over these histories, as the training data need not be here. Returns the
     evaluation, and what deserves a note.
     """
-    histories = read_histories(model, source, columns=columns, skip_bad_rows=skip_bad_rows).histories
+    of_histories, of_held_out = _columns_of(source, columns, held_out), _columns_of(held_out, columns, source)
+    histories = read_histories(model, source, columns=of_histories, skip_bad_rows=skip_bad_rows).histories
     told = _notes(model, histories)
     if held_out is None:
         fold = hold_out(histories, seed=seed, share=0.2)
         remedy = f"a fifth of a history can be held out from {SHORTEST_TO_HOLD_OUT} items on; --held-out names a log"
     else:
-        wanted = read_histories(model, held_out, columns=columns, skip_bad_rows=skip_bad_rows).histories
+        wanted = read_histories(model, held_out, columns=of_held_out, skip_bad_rows=skip_bad_rows).histories
         seen = _as_rows(histories, wanted)
         fold = Fold(seen, unseen(wanted, seen))
         told |= {f"held-out {note}": count for note, count in _notes(model, wanted).items()}
@@ -346,8 +348,18 @@ def evaluate_recommendations(
     }
 
 
+def _columns_of(log: str | Path | None, columns: Columns, beside: str | Path | None) -> Columns:
+    """Return the names that hold for one of two logs: none for a prepared one, if they can be meant for the other."""
+    if log is None or beside is None or prepared_at(log) is None or prepared_at(beside) is not None:
+        return columns
+    return Columns()
+
+
 def _wanted(held_out: str | Path, columns: Columns, skip_bad_rows: bool) -> Interactions:
-    """Read who is to be recommended what: the ids alone of a log, or one that is prepared."""
+    """Read who is to be recommended what: the ids alone of a log; or one that is prepared, whatever the names.
+
+    They are those of the recommendations then.
+    """
     directory = prepared_at(held_out)
     if directory is not None:
         return read_prepared(directory)

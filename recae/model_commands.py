@@ -9,9 +9,9 @@ import typer
 from recae.advice import resumable
 from recae.errors import InputError
 from recae.options import (
-    DEFAULT_METRICS,
     LARGEST_SEED,
     LOG,
+    METRICS_PER_USER,
     Device,
     Duplicates,
     EmbeddingKind,
@@ -208,7 +208,7 @@ def evaluate(
             help="Evaluate this table instead: user, item, and rank or score.",
         ),
     ] = None,
-    metrics: Metrics = DEFAULT_METRICS,
+    metrics: Metrics = METRICS_PER_USER,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     value_col: ValueCol = None,

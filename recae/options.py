@@ -15,7 +15,7 @@ from recae.preparation import DEFAULT, LEFT_OPEN, MIN_ITEMS
 from recae.preparation import Duplicates as Rule
 
 if TYPE_CHECKING:
-    from recae.recipe import DataSection
+    from recae.reading import DataSection
 
 RAW_LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
 LOG = "A log: CSV, TSV, Parquet, Arrow, a known zip; or what recae data prepare made of one, whose rules then hold."
@@ -51,6 +51,17 @@ def without_notes(quiet: bool) -> bool:
     return quiet
 
 
+def min_items(otherwise: str) -> Any:
+    """Return the option of how many items a user has at least, and what holds otherwise."""
+    return typer.Option("--min-items", min=1, help="Drop users with fewer items.", show_default=otherwise)
+
+
+def duplicates(otherwise: str) -> Any:
+    """Return the option of what becomes of repeated events, and what holds otherwise."""
+    said = "What several events of one user with one item become."
+    return typer.Option("--duplicates", help=said, show_default=otherwise)
+
+
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as pipelines/movielens-small.yaml.")]
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help=f"One of {', '.join(MODEL_NAMES)}: see `recae models`.")
@@ -73,27 +84,18 @@ ItemCol = Annotated[str | None, typer.Option("--item-col", help="The log's colum
 ValueCol = Annotated[str | None, typer.Option("--value-col", help="The log's column of values (ratings, counts).")]
 TimeCol = Annotated[str | None, typer.Option("--time-col", help="The log's column of times.")]
 MinValue = Annotated[float | None, typer.Option("--min-value", help="Keep events of at least this value, as 1.")]
-MinItems = Annotated[
-    int | None,
-    typer.Option("--min-items", min=1, help="Drop users with fewer items.", show_default=str(MIN_ITEMS)),
-]
-MinItemsOfAll = Annotated[
-    int | None,
-    typer.Option("--min-items", min=1, help="Drop users with fewer items.", show_default=str(LEFT_OPEN["min_items"])),
-]
+MinItems = Annotated[int | None, min_items(str(MIN_ITEMS))]
+MinItemsOfAll = Annotated[int | None, min_items(str(LEFT_OPEN["min_items"]))]
+MinItemsOfRecipe = Annotated[int | None, min_items("the recipe's")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Drop bad rows and count them instead of stopping.")]
-Duplicates = Annotated[
-    Rule | None,
-    typer.Option(
-        "--duplicates",
-        help="What several events of one user with one item become.",
-        show_default=DEFAULT.duplicates,
-    ),
-]
+Duplicates = Annotated[Rule | None, duplicates(DEFAULT.duplicates)]
+DuplicatesOfRecipe = Annotated[Rule | None, duplicates("the recipe's")]
 EmbeddingKind = Literal["latent", "retrieval"]
+"""`recae.models.base.EmbeddingKind`, spelled again for the same reason as MODEL_NAMES."""
 Metrics = Annotated[str, typer.Option("--metrics", help="A list such as recall@20,ndcg@100.")]
 
-DEFAULT_METRICS = "ndcg@100,recall@20,recall@50,mrr@100"
+METRICS_PER_USER = "ndcg@100,recall@20,recall@50,mrr@100"
+"""What is measured of one model or file: nothing of the catalogue, which a file of recommendations does not tell."""
 
 
 def names(user: str | None, item: str | None, value: str | None, time: str | None) -> dict[str, str | None]:
@@ -114,8 +116,8 @@ def data_section(
     `rules` are its keys, None where the user gave none: then a prepared log's own hold, or those in `otherwise`, or
     the recipe's defaults.
     """
-    from recae.recipe import DataSection, checked
+    from recae.reading import DataSection, checked
 
     given = {name: rule for name, rule in rules.items() if rule is not None}
     section = {"path": str(events), "columns": columns, "items": items and str(items), **given}
-    return checked(DataSection, section, "command line").settled(otherwise)
+    return checked(DataSection, section, "command line", otherwise=otherwise)

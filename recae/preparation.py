@@ -90,8 +90,8 @@ def read_rules(directory: Path) -> dict[str, Any]:
     return {**asdict(preparation), "min_items": min_items}
 
 
-def contradiction(rules: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return which rule of a prepared log forbids what is asked of it, and what is asked, in words; None if nothing.
+def contradiction(rules: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
+    """Return which rule of a prepared log forbids what is asked of it; None if none does.
 
     Values that were kept can be taken as binary, and more items asked of each user: whatever else is ruled otherwise
     needs events that are gone.
@@ -100,9 +100,10 @@ def contradiction(rules: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[s
         wanted = asked.get(name, rule)
         can_be_had = wanted > rule if name == "min_items" else (rule, wanted) == ("keep", "binary")
         if wanted != rule and not can_be_had:
-            return _in_words(name, rule), _in_words(name, wanted)
+            return name
     return None
 
 
-def _in_words(name: str, rule: Any) -> str:
+def in_words(name: str, rule: Any) -> str:
+    """Return what a rule says, in words."""
     return f"no {name}" if rule is None else f"{name} {rule}"

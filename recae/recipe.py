@@ -6,89 +6,25 @@ that names the nearest known one, and the resolved recipe can be printed as YAML
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recae.errors import ModelError, RecipeError, nearest
-from recae.events import Columns
 from recae.metrics import Metric
 from recae.models import build
 from recae.models.base import Recommender, hyper_parameters_of
-from recae.preparation import DEFAULT, LEFT_OPEN, MIN_ITEMS, Duplicates, Preparation, Values, prepared_at, read_rules
+from recae.reading import ColumnsSection, DataSection, Section, checked, problem_in_words, short
 
 DEFAULT_METRICS = ("ndcg@100", "recall@20", "recall@50", "truncated_recall@20", "mrr@100", "coverage@20")
-
-SectionType = TypeVar("SectionType", bound="Section")
 
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 """What becomes the name of a directory."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed that every generator takes; numpy's is the narrowest."""
-
-
-class Section(BaseModel):
-    """A part of a recipe: typed strictly, closed to unknown keys, fixed once read."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ColumnsSection(Section):
-    """What the log calls its columns; None looks for the usual spellings."""
-
-    user: str | None = None
-    item: str | None = None
-    value: str | None = None
-    time: str | None = None
-
-
-class DataSection(Section):
-    """Where the log is and which of its events count.
-
-    `path` is relative to the recipe's folder, and may be what `data prepare` wrote: see `settled`. `min_value` keeps
-    events of at least that value and makes them all 1; `min_items` drops users with fewer items.
-    """
-
-    path: str
-    items: str | None = None
-    columns: ColumnsSection = ColumnsSection()
-    min_value: float | None = DEFAULT.min_value
-    min_items: Annotated[int, Field(ge=1)] = MIN_ITEMS
-    values: Values = DEFAULT.values
-    duplicates: Duplicates = DEFAULT.duplicates
-    skip_bad_rows: bool = False
-
-    @property
-    def names(self) -> Columns:
-        """The column names as the reader takes them."""
-        return Columns(**self.columns.model_dump())
-
-    @property
-    def preparation(self) -> Preparation:
-        """Which events count, and as what."""
-        return Preparation(min_value=self.min_value, values=self.values, duplicates=self.duplicates)
-
-    @property
-    def rules(self) -> dict[str, Any]:
-        """The rules as those of a prepared log are written down."""
-        return {**asdict(self.preparation), "min_items": self.min_items}
-
-    def settled(self, otherwise: Mapping[str, Any] = MappingProxyType({})) -> Self:
-        """Return it with a rule for everything that was not given: what a prepared log was prepared with, if it is one.
-
-        What its preparation left open (LEFT_OPEN), and the rules of any other log, are those in `otherwise`, then the
-        defaults. A rule that was given stays, even where it contradicts the preparation: reading will say so.
-        """
-        directory = prepared_at(self.path)
-        rules = {} if directory is None else read_rules(directory)
-        decided = {name: rule for name, rule in rules.items() if rule != LEFT_OPEN.get(name)}
-        fresh = {name: rule for name, rule in {**otherwise, **decided}.items() if name not in self.model_fields_set}
-        return self.model_copy(update=fresh)
 
 
 class StrongGeneralisation(Section):
@@ -184,10 +120,6 @@ class Recipe(Section):
                 raise ModelError(f"models.{label}: {error}") from None
         return built
 
-    def settled(self) -> Self:
-        """Return it with the rules that hold for its data: see `DataSection.settled`."""
-        return self.model_copy(update={"data": self.data.settled()})
-
     def resolved(self) -> str:
         """Return the whole recipe as YAML, every default written out."""
         plain = self.model_dump(mode="json")
@@ -225,17 +157,7 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
         _apply(raw, key, value, str(path))
     if isinstance(raw.get("data"), dict):
         raw["data"] = _with_absolute_paths(raw["data"], Path(), str(path))
-    return checked(Recipe, raw, str(path)).settled()
-
-
-def checked(section: type[SectionType], raw: Mapping[str, Any], where: str) -> SectionType:
-    """Check a recipe, or a part of one, that is already a mapping; `where` names it in the error."""
-    try:
-        return section.model_validate(raw)
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {_first_problem(section, error)}") from None
-    except (RecipeError, ModelError) as error:
-        raise type(error)(f"{where}: {error}") from None
+    return checked(Recipe, raw, str(path), said=_problem_in_words)
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -252,7 +174,7 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
             read[key] = read_yaml(value)
         except yaml.YAMLError as error:
             problem = getattr(error, "problem", None) or " ".join(str(error).split())
-            raise RecipeError(f"--set {_short(setting)}: the value cannot be read as YAML ({problem})") from None
+            raise RecipeError(f"--set {short(setting)}: the value cannot be read as YAML ({problem})") from None
     return read
 
 
@@ -289,7 +211,7 @@ class _Loader(yaml.SafeLoader):
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             kind = node.tag.rpartition(":")[2]
             raise yaml.MarkedYAMLError(
-                problem=f"'{_short(str(node.value))}' is no {kind}; quote what is text", problem_mark=node.start_mark
+                problem=f"'{short(str(node.value))}' is no {kind}; quote what is text", problem_mark=node.start_mark
             ) from None
         return value
 
@@ -311,7 +233,7 @@ def _with_absolute_paths(data: Mapping[str, Any], folder: Path, where: str) -> d
             try:
                 absolute[key] = str((folder / Path(data[key]).expanduser()).resolve())
             except (OSError, RuntimeError, ValueError) as error:  # no such user, a loop of links, a null character
-                raise RecipeError(f"{where}: data.{key} = {_short(repr(data[key]))} is no path ({error})") from None
+                raise RecipeError(f"{where}: data.{key} = {short(repr(data[key]))} is no path ({error})") from None
     return absolute
 
 
@@ -332,22 +254,20 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def _first_problem(section: type[Section], error: ValidationError) -> str:
-    # A misspelt key is also a missing one, and the better news.
-    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+def _problem_in_words(problem: Any) -> str:
     kind, loc = problem["type"], problem["loc"]
     # What stands in the path of the error, but not in the recipe: the split's kind, and the branches of a union.
     path = [str(part) for part in loc if part not in (*_SPLIT_KINDS, "[key]") and "constrained-" not in str(part)]
     key = ".".join(path)
     if kind == "extra_forbidden":
-        return f"unknown key '{key}'{nearest(path[-1], _keys_at(section, path[:-1], loc))}"
+        return f"unknown key '{key}'{nearest(path[-1], _keys_at(path[:-1], loc))}"
     if kind == "missing":
         return f"'{key}' is missing"
     if kind == "union_tag_invalid":
         return f"split.kind = '{problem['ctx']['tag']}' is unknown{nearest(str(problem['ctx']['tag']), _SPLIT_KINDS)}"
     if kind == "union_tag_not_found":
         return f"'split.kind' is missing; known: {', '.join(_SPLIT_KINDS)}"
-    reason = problem["msg"][0].lower() + problem["msg"][1:]
+    reason = None
     if loc[-1] == "[key]" or key == "name":
         reason = "a name starts with a letter, a digit or _, and goes on with those, dots and dashes"
     elif key == "split.held_out_users":
@@ -358,11 +278,7 @@ def _first_problem(section: type[Section], error: ValidationError) -> str:
         reason = "a list is wanted, such as [ndcg@100, recall@20]"
     elif kind == "too_short":
         reason = "at least one is wanted"
-    return f"{key} = {_short(repr(problem['input']))}: {reason}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:60] + "…"
+    return problem_in_words(problem, key, reason)
 
 
 _SPLITS: dict[str, type[Section]] = {
@@ -373,15 +289,13 @@ _SPLITS: dict[str, type[Section]] = {
 }
 _SPLIT_KINDS = tuple(_SPLITS)
 _SECTIONS: dict[str, type[Section]] = {
+    "": Recipe,
     "data": DataSection,
     "evaluation": EvaluationSection,
     "data.columns": ColumnsSection,
 }
 
 
-def _keys_at(section: type[Section], path: list[str], loc: tuple[Any, ...]) -> list[str]:
-    if path and path[0] == "split":
-        section = _SPLITS[str(loc[1])]
-    elif path:
-        section = _SECTIONS[".".join(path)]
+def _keys_at(path: list[str], loc: tuple[Any, ...]) -> list[str]:
+    section = _SPLITS[str(loc[1])] if path[:1] == ["split"] else _SECTIONS[".".join(path)]
     return list(section.model_fields)

@@ -103,6 +103,21 @@ def test_help_answers_without_loading_what_the_work_needs(tmp_path):
         assert done.stdout.endswith("loaded: []\n"), done
 
 
+def test_looking_at_a_log_loads_nothing_that_models_or_reports_need(inputs):
+    script = (
+        "import sys; sys.argv = ['recae', *sys.argv[1:]]\n"
+        "from recae.cli import main\n"
+        "late = {'torch', 'mlflow', 'implicit', 'matplotlib', 'sklearn', 'triton'}\n"
+        "try: main()\n"
+        "finally: print('loaded:', sorted(late & set(sys.modules)))"
+    )
+    for words in ("list", "describe log.csv", "prepare log.csv --out ready", "describe ready --json"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "data", *words.split()], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "loaded: []"), done
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_option_is_explained(command):
     done = call(*command.split(), "--help")

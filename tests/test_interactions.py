@@ -286,12 +286,35 @@ def test_a_damaged_directory_is_refused(tmp_path: Path, name: str, damage: str) 
     assert str(tmp_path / "part") in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"shape": [1, 2]}, {"interactions": 3}, {"times": "yes"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"format": version} for version in (2, 0, "1", None)),
+        *(
+            {"shape": shape}
+            for shape in ([1, 2], [2, 1], [], [40], [2, 2, 2], [2, -2], [2.0, 2], [2, 10**30], {}, None)
+        ),
+        *({"interactions": stored} for stored in (3, -1, 2.5, "2", 10**30)),
+        *({"times": times} for times in ("yes", True, None)),
+        *({"counts": counts} for counts in (None, [], {"events": "2"})),
+        *({"sha256": digests} for digests in ({}, [], {"indptr.npy": "0"}, {"../other": "0"}, None)),
+    ],
+    ids=str,
+)
 def test_facts_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     from_frame(pd.DataFrame({"user": [1, 2], "item": [1, 2]})).save(tmp_path / "part")
     path = tmp_path / "part" / "interactions.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(EventsError):
+    with pytest.raises(EventsError) as caught:
+        Interactions.load(tmp_path / "part")
+    assert str(tmp_path / "part") in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", "[" * 100_000, "{}", '{"format": 1}'])
+def test_facts_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    from_frame(pd.DataFrame({"user": [1, 2], "item": [1, 2]})).save(tmp_path / "part")
+    (tmp_path / "part" / "interactions.json").write_text(text)
+    with pytest.raises(EventsError, match=r"interactions\.json: damaged, not what was saved"):
         Interactions.load(tmp_path / "part")
 
 

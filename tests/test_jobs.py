@@ -10,11 +10,11 @@ from ir_measures import AP, RR, P, R, nDCG
 
 from recae import jobs
 from recae.artifact import FittedModel, load_model
-from recae.errors import CannotEmbed, CannotFoldIn, EventsError, OutputError, RecipeError
+from recae.errors import CannotEmbed, CannotFoldIn, EventsError, ModelError, OutputError, RecipeError, SplitError
 from recae.events import Columns
 from recae.metrics import Metric
 from recae.models import build
-from recae.recipe import DataSection
+from recae.reading import DataSection
 from recae.tables import about
 
 NETWORK = {"hidden": 8, "latent": 4, "epochs": 2}
@@ -103,6 +103,30 @@ def test_only_a_model_directory_is_replaced_by_one(folder, tmp_path):
         jobs.train(build("popularity"), data, tmp_path / "empty", overwrite=True)
     with pytest.raises(OutputError, match="exists already"):
         jobs.train(build("popularity"), data, tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "share", "mistake"),
+    [
+        ("mult-vae", "misspelt.parquet", 0.1, EventsError),
+        ("mult-vae", "log.parquet", 0.98, SplitError),
+        ("ease", "log.parquet", 0.1, ModelError),
+    ],
+)
+def test_what_is_refused_leaves_an_interrupted_training_as_it_is(folder, tmp_path, model, path, share, mistake):
+    checkpoint = jobs.checkpoint_of(tmp_path / "model")
+    checkpoint.write_bytes(b"hours of work")
+    data = DataSection(path=str(folder / path), min_items=1)
+    with pytest.raises(mistake):
+        jobs.train(build(model), data, tmp_path / "model", validation_share=share, overwrite=True)
+    assert checkpoint.read_bytes() == b"hours of work"
+    jobs.train(build("ease"), DataSection(path=str(folder / "log.parquet")), tmp_path / "model", overwrite=True)
+    assert not checkpoint.exists()
+
+
+def test_a_model_without_epochs_is_told_so_before_the_log_is_read(tmp_path):
+    with pytest.raises(ModelError, match="ease has no epochs to stop early; leave out --validation-share"):
+        jobs.train(build("ease"), DataSection(path="nowhere.csv"), tmp_path / "model", validation_share=0.1)
 
 
 # Recommend and embed.

@@ -19,7 +19,7 @@ LAYERS = [
     "merging runs",
     "gathering",
     "notes interactions",
-    "datasets",
+    "datasets reading",
     "splitting",
     "threads selection scoring",
     "ranking",

@@ -2,19 +2,25 @@
 
 import json
 from dataclasses import fields
+from typing import get_args
 
 import pytest
 from commands import call
 
+from recae import options
 from recae.errors import ModelError
 from recae.manual import all_pages, page
 from recae.models import MODELS, build
-from recae.models.base import hyper_parameters_of
+from recae.models.base import EmbeddingKind, hyper_parameters_of
 from recae.options import MODEL_NAMES
 
 
 def test_the_names_that_help_shows_are_the_models() -> None:
     assert list(MODELS) == list(MODEL_NAMES) == [one.name for one in all_pages()]
+
+
+def test_the_kinds_of_embeddings_that_help_shows_are_those_of_the_models() -> None:
+    assert get_args(options.EmbeddingKind) == get_args(EmbeddingKind)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from recae import jobs
 from recae.artifact import load_model
 from recae.errors import EventsError
-from recae.experiment import prepare_log, read_interactions, read_split
+from recae.experiment import read_split
 from recae.interactions import Interactions
 from recae.metrics import Metric
 from recae.models import build
 from recae.preparation import LEFT_OPEN
-from recae.recipe import DataSection, read_recipe
+from recae.reading import DataSection, checked, prepare_log, read_interactions
+from recae.recipe import read_recipe
 from recae.tables import about
 
 
@@ -93,13 +94,13 @@ def test_what_is_not_asked_for_is_as_it_was_prepared(
 ) -> None:
     folder = tmp_path_factory.mktemp("rules")
     pd.concat([log(), log()[::3].assign(value=2)]).to_parquet(folder / "log.parquet")
-    data = DataSection(path=str(folder / "log.parquet"), **prepared).settled(LEFT_OPEN)
+    data = checked(DataSection, {"path": str(folder / "log.parquet"), **prepared}, "here", otherwise=LEFT_OPEN)
     prepare_log(data, folder / "ready")
-    taken = DataSection(path=str(folder / "ready"), **asked).settled()
+    taken = DataSection(path=str(folder / "ready"), **asked)
     made_by = {**prepared, "values": data.rules["values"]}
     decided = {name: rule for name, rule in made_by.items() if LEFT_OPEN.get(name) != rule}
     assert taken.rules == DataSection(path="", **{**decided, **asked}).rules
-    assert taken.settled().rules == taken.rules
+    assert DataSection(**taken.model_dump()) == taken
     try:
         found = read_interactions(taken)
     except EventsError as error:
@@ -184,6 +185,19 @@ def test_help_shows_what_holds_unless_something_else_is_given() -> None:
     for command, default in ((("train",), 5), (("data", "describe"), 1), (("data", "prepare"), 1)):
         told = " ".join(call(*command, "--help").out.replace("│", " ").split())
         assert f"[default: ({default})]" in told and "[default: (last)]" in told
+    told = " ".join(call("compare", "--help").out.replace("│", " ").split())
+    assert told.count("[default: (the recipe's)]") == 2
+
+
+def test_compare_takes_the_rules_of_the_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pd.concat([log(), log().assign(value=1)]).to_parquet(folder / "log.parquet")
+    recipe = {"name": "tiny", "data": {"path": "log.parquet", "duplicates": "max"}, "models": {"popularity": {}}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://")
+    words = ("--duplicates", "sum", "--min-items", 6, "--min-value", 2)
+    assert call("compare", folder / "tiny.yaml", "--out", folder / "out", "--quiet", *words).code == 0
+    rules = {"duplicates": "sum", "min_items": 6, "min_value": 2.0, "values": "binary"}
+    assert read_recipe(folder / "out" / "recipe.yaml").data.rules == rules
 
 
 @pytest.mark.parametrize("asked", [{}, {"min_value": 3}])
@@ -203,9 +217,20 @@ def test_what_a_recipe_rules_otherwise_is_refused(folder: Path) -> None:
     recipe = {"name": "tiny", "data": {"path": "ready", "min_value": 4}, "models": {"popularity": {}}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     refused = call("compare", folder / "tiny.yaml", "--out", folder / "out", "--quiet")
-    assert refused.code == 2 and "prepared with min_value 3.0, and min_value 4.0 is asked for" in refused.err
+    words = (
+        "prepared with min_value 3.0, and min_value 4.0 is asked for; set data.min_value to the same or leave it out"
+    )
+    assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1
     assert not (folder / "out").exists()
     assert read_split(read_recipe(folder / "tiny.yaml", {"data.min_value": 3})).train.matrix.nnz
+
+
+def test_the_recipe_for_ones_own_log_takes_a_log_prepared_by_any_rules(folder: Path) -> None:
+    rules = {"min_value": 3.0, "min_items": 3, "values": "keep", "duplicates": "sum"}
+    prepare_log(section(folder / "log.parquet", **rules), folder / "ready")
+    plan = read_recipe(Path(__file__).parents[1] / "pipelines" / "own-log.yaml", {"data.path": str(folder / "ready")})
+    assert plan.data.rules == {**rules, "values": "binary"}
+    assert len(read_split(plan).train.users)
 
 
 @pytest.fixture(scope="module")
@@ -342,6 +367,16 @@ def test_a_rule_that_is_none_is_refused(folder: Path) -> None:
     assert refused.code == 2 and refused.err.count("\n") == 1 and "--duplicates" in refused.err
 
 
+def test_values_that_are_binary_already_stay_on_the_disk(folder: Path) -> None:
+    for values, mapped in (("binary", True), ("keep", False)):
+        prepare_log(section(folder / "log.parquet", values=values), folder / values)
+        place = ones = read_interactions(section(folder / values)).matrix.data
+        assert (ones == 1).all()
+        while not isinstance(place, np.memmap | None):
+            place = place.base
+        assert (place is not None) == mapped
+
+
 def test_a_prepared_log_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     load = Interactions.load
@@ -369,3 +404,31 @@ def test_arrays_that_are_not_what_was_written_are_refused(folder: Path, name: st
     np.save(place, damage(np.load(place)))
     with pytest.raises(EventsError, match=f"{name}.npy: (damaged|not as long)"):
         read_interactions(section(folder / "ready"))
+
+
+def test_names_are_those_of_the_log_that_is_not_prepared(trained: Path, tmp_path: Path) -> None:
+    renamed = log().rename(columns={"user_id": "who", "item_id": "what"})
+    first = renamed.duplicated("who")
+    names = ("--user-col", "who", "--item-col", "what", "--metrics", "recall@5", "--json")
+    model = trained / "als-all"
+    for name, part in (("histories.csv", renamed[first]), ("held_out.csv", renamed[~first])):
+        part.to_csv(tmp_path / name, index=False)
+        columns = {"user": "who", "item": "what"}
+        prepare_log(section(tmp_path / name, values="keep", columns=columns), tmp_path / f"ready-{name}")
+    sides = [(tmp_path / f"{one}histories.csv", tmp_path / f"{other}held_out.csv")
+             for one, other in (("", ""), ("ready-", ""), ("", "ready-"))]  # fmt: skip
+    done = [call("evaluate", model, side, "--held-out", other, *names) for side, other in sides]
+    assert [(one.code, one.err) for one in done] == [(0, "")] * 3
+    assert done[0].out == done[1].out == done[2].out
+    refused = call(
+        "evaluate", model, tmp_path / "ready-histories.csv", "--held-out", tmp_path / "ready-held_out.csv", *names
+    )
+    assert refused.code == 2 and "prepared already, and has no columns to choose" in refused.err
+    refused = call("evaluate", model, tmp_path / "ready-histories.csv", *names)
+    assert refused.code == 2 and "prepared already, and has no columns to choose" in refused.err
+
+    theirs = pd.DataFrame({"who": ["u00", "u01"], "what": ["i00", "i01"], "rank": [1, 1]})
+    theirs.to_csv(tmp_path / "theirs.csv", index=False)
+    given = [call("evaluate", "--recommendations", tmp_path / "theirs.csv", "--held-out", other, *names)
+             for other in (tmp_path / "held_out.csv", tmp_path / "ready-held_out.csv")]  # fmt: skip
+    assert [(one.code, one.err) for one in given] == [(0, "")] * 2 and given[0].out == given[1].out

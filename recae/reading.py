@@ -1,0 +1,215 @@
+"""A log by the `data` section of a recipe: read into interactions, or prepared as a directory that stands for it.
+
+Here is nothing that models need, so that whoever only looks at a log does not wait for torch.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+
+from recae.errors import EventsError, ModelError, OutputError, RecipeError, SplitError
+from recae.events import Columns, Events, EventStream, open_events, read_given_split, read_items
+from recae.files import refuse_existing, whole_directory
+from recae.interactions import OTHERWISE, Interactions, prepare_into, read_prepared
+from recae.notes import notes
+from recae.preparation import (
+    DEFAULT,
+    LEFT_OPEN,
+    MIN_ITEMS,
+    PREPARED,
+    Duplicates,
+    Preparation,
+    Values,
+    prepared_at,
+    read_rules,
+)
+
+Log = TypeVar("Log", bound=Events | EventStream)
+
+SectionType = TypeVar("SectionType", bound="Section")
+
+LONGEST_NAME = 200
+"""In bytes: file systems take 255, and what is written beside an output adds its own endings."""
+
+
+class Section(BaseModel):
+    """A part of a recipe: typed strictly, closed to unknown keys, fixed once read."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ColumnsSection(Section):
+    """What the log calls its columns; None looks for the usual spellings."""
+
+    user: str | None = None
+    item: str | None = None
+    value: str | None = None
+    time: str | None = None
+
+
+class DataSection(Section):
+    """Where the log is and which of its events count.
+
+    `path` is relative to the recipe's folder, and may be what `data prepare` wrote, whose rules then hold where no
+    others are given. `min_value` keeps events of at least that value and makes them all 1; `min_items` drops users
+    with fewer items.
+    """
+
+    path: str
+    items: str | None = None
+    columns: ColumnsSection = ColumnsSection()
+    min_value: float | None = DEFAULT.min_value
+    min_items: Annotated[int, Field(ge=1)] = MIN_ITEMS
+    values: Values = DEFAULT.values
+    duplicates: Duplicates = DEFAULT.duplicates
+    skip_bad_rows: bool = False
+
+    @property
+    def names(self) -> Columns:
+        """The column names as the reader takes them."""
+        return Columns(**self.columns.model_dump())
+
+    @property
+    def preparation(self) -> Preparation:
+        """Which events count, and as what."""
+        return Preparation(min_value=self.min_value, values=self.values, duplicates=self.duplicates)
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """The rules as those of a prepared log are written down."""
+        return {**asdict(self.preparation), "min_items": self.min_items}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, raw: Any, info: ValidationInfo) -> Any:
+        """Put in the rules that a prepared log was prepared with, where no others were given.
+
+        What its preparation left open (LEFT_OPEN), and the rules of any other log, are those of the context, or else
+        the defaults. A rule that was given stays, even where it contradicts the preparation: reading will say so.
+        """
+        if not isinstance(raw, dict):
+            return raw
+        directory = prepared_at(raw["path"]) if isinstance(raw.get("path"), str) else None
+        rules = {} if directory is None else read_rules(directory)
+        decided = {name: rule for name, rule in rules.items() if rule != LEFT_OPEN.get(name)}
+        return {**(info.context or {}), **decided, **raw}
+
+
+def checked(
+    section: type[SectionType],
+    raw: Mapping[str, Any],
+    where: str,
+    *,
+    otherwise: Mapping[str, Any] | None = None,
+    said: Callable[[Any], str] | None = None,
+) -> SectionType:
+    """Check a recipe, or a part of one, that is already a mapping; `where` names it in the error.
+
+    `otherwise` has the rules of its data that are neither given nor decided by a preparation, where those are not the
+    defaults; `said` turns the first of pydantic's errors into words.
+    """
+    try:
+        return section.model_validate(raw, context=otherwise)
+    except ValidationError as error:
+        # A misspelt key is also a missing one, and the better news.
+        problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise RecipeError(f"{where}: {(said or problem_in_words)(problem)}") from None
+    except (RecipeError, ModelError) as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
+def problem_in_words(problem: Any, key: str | None = None, reason: str | None = None) -> str:
+    """Return one of pydantic's errors in words: the key, its value, and what is wrong with it."""
+    key = key or ".".join(map(str, problem["loc"]))
+    reason = reason or problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{key} = {short(repr(problem['input']))}: {reason}"
+
+
+def short(text: str) -> str:
+    """Return a text as it fits into a message."""
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
+def read_interactions(data: DataSection, *, otherwise: str = OTHERWISE) -> Interactions:
+    """Read a log as a recipe says into interactions, or what `data prepare` has made of one.
+
+    For `otherwise` see `recae.interactions.read_prepared`.
+    """
+    directory = prepared_at(data.path)
+    if directory is not None:
+        if data.items is not None:
+            raise EventsError(f"{directory}: prepared already, with its items; leave out the item table")
+        require_usual(directory, data.names)
+        return read_prepared(directory, data.rules, otherwise=otherwise)
+    interactions = Interactions.from_events(_opened(data), data.preparation, min_items=data.min_items)
+    _require_described(interactions.item_table, interactions.items.ids[0], data)
+    return interactions
+
+
+def read_parts(data: DataSection) -> dict[str, Interactions]:
+    """Read a log whose files come split, each part of it as a recipe says."""
+    parts = read_given_split(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows)
+    prepared = {
+        name: Interactions.from_events(_with_items(events, data), data.preparation) for name, events in parts.items()
+    }
+    _require_described(prepared["train"].item_table, prepared["train"].items.ids[0], data)
+    return prepared
+
+
+def require_usual(directory: Path, columns: Columns) -> None:
+    """Raise EventsError for columns that are named for a log that is prepared already."""
+    if columns != Columns():
+        raise EventsError(f"{directory}: prepared already, and has no columns to choose; leave their names out")
+
+
+def prepare_log(data: DataSection, out: Path, *, overwrite: bool = False) -> Interactions:
+    """Read a log as a recipe says into a directory that can be given in the place of the log."""
+    require_place(out, PREPARED, overwrite=overwrite)
+    with whole_directory(out, overwrite=overwrite) as draft:
+        prepare_into(draft, _opened(data), data.preparation, min_items=data.min_items)
+        if data.items is not None:
+            items, told = (pd.read_parquet(draft / f"{name}.parquet") for name in ("items", "item_table"))
+            _require_described(told, items["id"].iloc[0], data)
+    return Interactions.load(out)
+
+
+def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
+    """Raise OutputError unless a directory can be put at `out`; only one that holds `mark`, our own, is replaced."""
+    if out.name in ("", ".."):
+        raise OutputError(f"{out}: give the output a name of its own, such as {out / 'result'}")
+    if len(out.name.encode()) > LONGEST_NAME:
+        raise OutputError(f"{out.name[:40]}…: this name is too long for a directory; choose a shorter one")
+    refuse_existing(out, overwrite=overwrite)
+    if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError(f"{out} was not written by this command ({mark} is not in it): choose another place")
+
+
+@contextmanager
+def naming_source(source: str, counts: Mapping[str, int] | None = None) -> Iterator[None]:
+    """Put the log's name before what is wrong with splitting it, and behind it what had been left out until then."""
+    try:
+        yield
+    except SplitError as error:
+        left_out = "; ".join(f"{count:,} {note}" for note, count in notes(counts or {}).items())
+        raise SplitError(f"{source}: {error}" + (f" (before the split: {left_out})" if left_out else "")) from None
+
+
+def _opened(data: DataSection) -> Events | EventStream:
+    return _with_items(open_events(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows), data)
+
+
+def _with_items(events: Log, data: DataSection) -> Log:
+    return events if data.items is None else replace(events, items=read_items(data.items))
+
+
+def _require_described(item_table: pd.DataFrame, item: Any, data: DataSection) -> None:
+    """Raise EventsError if the item table that was asked for tells nothing of any item in the log, such as `item`."""
+    if data.items is not None and item_table.isna().all(axis=None):
+        raise EventsError(
+            f"{data.items}: tells nothing of any item in {data.path}, such as {item}; are these the same ids?"
+        )
