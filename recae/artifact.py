@@ -28,7 +28,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae import __version__
-from recae.device import resolve_device
+from recae.device import is_out_of_memory, resolve_device
 from recae.errors import ArtifactError, InputError, ModelError
 from recae.files import sha256, whole_directory
 from recae.interactions import UNKNOWN, IdMap, Interactions, Preparation
@@ -145,6 +145,12 @@ def save_model(
         (draft / CARD).write_text(text + "\n", encoding="utf-8")
 
 
+def read_card(path: str | Path) -> ModelCard:
+    """Read what a model directory says of itself; ArtifactError as in `load_model`."""
+    path = Path(path)
+    return _card_of(path, _read_card_file(path))
+
+
 def load_model(path: str | Path, device: str = "cpu") -> FittedModel:
     """Read a model directory, check every file, and put the model on a device ("auto" and "cuda" too).
 
@@ -167,6 +173,8 @@ def load_model(path: str | Path, device: str = "cpu") -> FittedModel:
         model = build(card.model, **card.hyper_parameters).restore(state)
         _require_width(model, len(items))
     except (ModelError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         ours = card.recae == __version__
         raise ArtifactError(
             f"{path}: it does not fit this recae {__version__} ({_line(error)}), and was written by "
@@ -186,6 +194,8 @@ def _read_items(file: Path) -> tuple[IdMap, pd.DataFrame]:
             raise ValueError("an item_id is null, or there twice")
         table["count"]
         return IdMap(ids), table
+    except MemoryError:  # one of Arrow's errors, too
+        raise
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         raise ArtifactError(f"{file} is no table of items ({_line(error)}); {_COPY_OR_TRAIN}") from error
 

@@ -81,7 +81,11 @@ def main() -> None:
         _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped", 1)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        from recae.device import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
         _fail("out of memory; use narrower layers, fewer events, or a machine with more", 1)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:

@@ -100,7 +100,7 @@ def data_describe(
     if as_json:
         console.print_json({**asdict(description), "counts": dict(interactions.counts)})
     else:
-        console.print_description(description, interactions.counts["events"])
+        console.print_description(description, interactions.counts.get("events", interactions.matrix.nnz))
         console.print_notes(notes(interactions.counts))
 
 

@@ -70,7 +70,12 @@ def move_directory(source: Path, target: Path, *, overwrite: bool = False) -> No
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
-    """Raise OutputError if `target` exists and may not be overwritten: call it before hours of work, not after."""
+    """Raise OutputError if `target` has no name, or exists and may not be overwritten.
+
+    Call it before hours of work, not after.
+    """
+    if not target.name:
+        raise OutputError(f"{target}: give the output a name of its own, such as {target / 'result'}")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; choose another place, or overwrite it (--overwrite)")
 
@@ -99,7 +104,14 @@ def _temporary_sibling(target: Path) -> Iterator[Path]:
 
 
 def _refuse_full(target: Path, error: Exception) -> None:
-    """Raise DiskFull where an error says so; pyarrow and safetensors may keep only the text of the system's."""
+    """Raise OutputError where an error says that no more may be written, DiskFull where no more can be.
+
+    pyarrow and safetensors may keep only the text of the system's error.
+    """
+    if (isinstance(error, OSError) and error.errno == errno.EFBIG) or "File too large" in str(error):
+        raise OutputError(
+            f"{target}: larger than a file may be here; nothing was written there; raise the limit (ulimit -f)"
+        ) from error
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or "No space left" in str(error):
         raise DiskFull(

@@ -1,5 +1,7 @@
 """What is done with one model, day by day: train, recommend, embed, evaluate; or evaluate anybody's rankings."""
 
+import glob
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from recae.artifact import CARD, FittedModel, ModelCard, load_model
+from recae.artifact import CARD, FittedModel, ModelCard, read_card
 from recae.device import resolve_device
 from recae.embedding import embed_users
 from recae.errors import CannotEmbed, CannotFoldIn, Diverged, EventsError, ModelError, OutputError
@@ -75,6 +77,8 @@ def train(
     checkpoint = checkpoint_of(out)
     if resume and not checkpoint.exists():
         raise OutputError(f"{checkpoint}: there is no interrupted training to resume; leave out --resume")
+    if checkpoint.is_dir():
+        raise OutputError(f"{checkpoint} is a directory, where the training keeps its checkpoint; choose another --out")
     if checkpoint.exists() and not (resume or overwrite):
         raise OutputError(
             f"{checkpoint} holds an interrupted training; go on with it (--resume), or start again (--overwrite)"
@@ -106,7 +110,9 @@ def train(
         checkpoint.unlink(missing_ok=True)
         raise
     checkpoint.unlink(missing_ok=True)
-    return load_model(out).card, told
+    for leftover in out.parent.glob(f".{glob.escape(checkpoint.name)}.*.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of a training that was killed while it wrote
+    return read_card(out), told
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,10 +195,15 @@ def recommend(
 ) -> Written:
     """Write the top n of every user as a table of recommendations.
 
-    Nobody is recommended what they have already, even where it counted for too little to be in the history; a log that
-    was prepared without such events no longer tells them, and a note says so. A user none of whose items the model
-    knows gets none: they would not be about the user. They are counted.
+    Nobody is recommended what they have already, even where it counted for too little to be in the history: EventsError
+    for a log that was prepared without such events, unless `keep_seen`. A user none of whose items the model knows gets
+    none: they would not be about the user. They are counted.
     """
+    if read.untold and not keep_seen:
+        raise EventsError(
+            f"the log was prepared without {read.untold:,} events below its threshold, and their items would be "
+            "recommended to those who like them least; give the log itself (or --keep-seen)"
+        )
     histories = read.histories
     filled = np.diff(histories.matrix.indptr) > 0
     known = _known_to(model, histories)
@@ -213,7 +224,6 @@ def recommend(
         f"{_STRANGERS}: no recommendations": int((~filled).sum()),
         f"{_UNTRAINED}: no recommendations": int((filled & ~known).sum()),
         f"{_BELOW}: no recommendations": read.below,
-        _UNTOLD: 0 if keep_seen else read.untold,
     }
     return Written(out, table.num_rows, _notes(model, histories) | _not_zero(told))
 
@@ -420,7 +430,6 @@ def _known_to(model: FittedModel, histories: Interactions) -> NDArray[np.bool_]:
 
 _STRANGERS = "users without an item the model knows"
 _BELOW = "users without an event that counts"
-_UNTOLD = "events below the threshold that the log was prepared without: their items may be recommended"
 _UNTRAINED = "users the model was not trained on, and cannot fold in"
 
 

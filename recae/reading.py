@@ -153,6 +153,11 @@ def read_interactions(data: DataSection, *, otherwise: str = OTHERWISE) -> Inter
 
 def read_parts(data: DataSection) -> dict[str, Interactions]:
     """Read a log whose files come split, each part of it as a recipe says."""
+    if prepared_at(data.path) is not None:
+        raise EventsError(
+            f"{data.path}: prepared already, in one piece; give the log itself, whose files say what is train and "
+            "what is test, or another split.kind"
+        )
     parts = read_given_split(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows)
     prepared = {
         name: Interactions.from_events(_with_items(events, data), data.preparation) for name, events in parts.items()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from checkerboard import checkerboard
@@ -208,6 +210,24 @@ def test_interactions_the_model_was_not_trained_on_are_a_mistake(tmp_path):
 
 
 # What is wrong with a directory is told in one line, with what to do.
+
+
+@pytest.mark.parametrize("place", ["recae.artifact.pq.read_table", "recae.models.ease.EASE.restore"])
+@pytest.mark.parametrize(
+    "error",
+    [pa.ArrowMemoryError("malloc of size 9 failed"), RuntimeError("unable to mmap: Cannot allocate memory (12)")],
+)
+def test_memory_that_runs_out_is_not_called_damage(
+    place: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "model")
+
+    def short(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(place, short)
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        load_model(path)
 
 
 def refused(path: Path) -> str:

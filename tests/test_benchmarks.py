@@ -1,6 +1,8 @@
 """The benchmarks, without the data that does not ship: a line that says what is wanted where, and code 2."""
 
+import argparse
 import importlib
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -21,7 +23,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
 
 def write(folder: Path, **tables: str) -> Path:
-    """Write a zip as the development data has it."""
+    """Write a zip as the benchmarks want it."""
     with zipfile.ZipFile(folder / "ml-1m-strong.zip", "w") as archive:
         for name, rows in tables.items():
             archive.writestr(f"ml-1m-strong/{name}.csv", rows)
@@ -47,6 +49,73 @@ def test_what_is_there_is_read(tmp_path: Path, benchmark: Callable[[str], Module
     history, held_out = ml_1m.fold(folder, "validation")
     assert np.array_equal(history.toarray(), [[1, 0, 0], [0, 1, 0]])
     assert np.array_equal(held_out.toarray(), [[0, 0, 0], [0, 0, 1]])
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(folder / "ml-1m-strong.zip") as archive:
+        return {name: archive.read(f"ml-1m-strong/{name}.csv") for name in WHOLE}
+
+
+def test_the_zip_is_made_of_the_archive(
+    tmp_path: Path,
+    benchmark: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    archive = tmp_path / "ml-1m.zip"
+    ratings = [f"{user}::{item}::{5 - (item == 8)}::{user + item}\n" for user in range(1, 1301) for item in range(1, 9)]
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("ml-1m/ratings.dat", "".join(ratings) + "1::9::3::1\n")
+    monkeypatch.setattr(sys, "argv", ["make_ml_1m.py", str(archive), "--data", str(tmp_path / "new")])
+    benchmark("make_ml_1m").main()
+    ml_1m = benchmark("ml_1m")
+    assert capsys.readouterr().out == f"{tmp_path}/new/ml-1m-strong.zip\n"
+    assert ml_1m.amiss(tmp_path / "new") is None
+    assert ml_1m.training_users(tmp_path / "new").shape == (100, 8)  # three stars are no like
+    history, held_out = ml_1m.fold(tmp_path / "new", "test")
+    assert (history.shape, history.nnz, held_out.nnz) == ((600, 8), 600 * 7, 600)
+
+
+@pytest.mark.real_data
+def test_the_zip_is_the_split_of_the_literature(
+    real_data: Callable[[str], Path], tmp_path: Path, benchmark: Callable[[str], ModuleType]
+) -> None:
+    benchmark("make_ml_1m").make(real_data("ml-1m.zip"), tmp_path / "ml-1m-strong.zip")
+    assert tables(tmp_path) == tables(real_data("ml-1m-strong.zip").parent)
+
+
+def test_a_curve_is_taken_again_unless_all_it_depends_on_is_the_same(
+    tmp_path: Path, benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quality, ran = benchmark("quality"), []
+
+    def in_child(*arguments: object, **_: object) -> dict[str, object]:
+        ran.append(arguments)
+        return {"curve": [[1.5, 0.25]]}
+
+    monkeypatch.setattr(quality.measure, "in_child", in_child)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder, **WHOLE)
+    package = shutil.copytree(
+        Path(quality.recae.__file__).parent, tmp_path / "recae", ignore=lambda *_: ["__pycache__"]
+    )
+    monkeypatch.setattr(quality.recae, "__file__", str(package / "__init__.py"))
+    given = argparse.Namespace(data=folder, dir=tmp_path, threads=1, quick=False)
+
+    def runs() -> int:
+        assert quality.curve_of(given, "rec-vae", 0, None) == [(1.5, 0.25)]
+        return len(ran)
+
+    assert (runs(), runs()) == (1, 1)
+    (package / "ranking.py").write_text("another code")
+    assert (runs(), runs()) == (2, 2)
+    write(folder, **{**WHOLE, "train": f"{PAIRS}7,2\n"})
+    assert (runs(), runs()) == (3, 3)
+    monkeypatch.setattr(quality.measure, "machine", lambda *_: "another machine, another torch")
+    assert (runs(), runs()) == (4, 4)
+    monkeypatch.setitem(quality.PLAIN["rec-vae"], "gamma", 0.01)
+    assert (runs(), runs()) == (5, 5)
 
 
 def nothing(folder: Path) -> tuple[Path, str]:

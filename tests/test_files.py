@@ -119,6 +119,23 @@ def test_a_disk_that_is_full_from_the_start_is_said_to_be_so(write, tmp_path, mo
 
 
 @each_kind
+@pytest.mark.parametrize("place", [Path(), Path("/")])
+def test_an_output_has_a_name(write, place):
+    with pytest.raises(OutputError, match=r"give the output a name of its own, such as .*result$"):
+        write(place)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EFBIG, "File too large"), pa.ArrowIOError("Error writing. Detail: [errno 27] File too large")],
+)
+def test_a_file_beyond_the_limit_is_one_line(error, tmp_path):
+    larger = pytest.raises(OutputError, match=r"out: larger than a file may be here; .*\(ulimit -f\)$")
+    with larger, whole_file(tmp_path / "out"):
+        raise error
+
+
+@each_kind
 def test_a_place_that_cannot_be_written_is_the_users_error(write, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"file.out: cannot be written \(File exists\)$"):

@@ -53,6 +53,38 @@ def metrics(*names: str) -> list[Metric]:
 # Train.
 
 
+def test_what_a_killed_training_left_half_written_goes_with_the_next(tmp_path):
+    log().to_parquet(tmp_path / "log.parquet")
+    data = DataSection(path=str(tmp_path / "log.parquet"))
+    half, other = tmp_path / ".model[1].checkpoint.abc.partial", tmp_path / ".model2.checkpoint.abc.partial"
+    for leftover in (half, other):
+        leftover.mkdir()
+        (leftover / "model.checkpoint").write_bytes(b"half")
+    jobs.train(build("mult-vae", **NETWORK), data, tmp_path / "model[1]")
+    assert not half.exists() and other.exists()
+
+
+def test_a_directory_is_no_checkpoint(tmp_path):
+    log().to_parquet(tmp_path / "log.parquet")
+    (tmp_path / "model.checkpoint").mkdir()
+    for choice in ({"overwrite": True}, {"resume": True}, {}):
+        with pytest.raises(OutputError, match=r"model\.checkpoint is a directory, where .*; choose another --out"):
+            jobs.train(
+                build("mult-vae", **NETWORK),
+                DataSection(path=str(tmp_path / "log.parquet")),
+                tmp_path / "model",
+                **choice,
+            )
+
+
+def test_training_does_not_read_its_model_again(tmp_path, monkeypatch):
+    log().to_parquet(tmp_path / "log.parquet")
+    monkeypatch.setattr("recae.artifact.load_file", None)  # where there was memory to fit, there may be none to load
+    card, _ = jobs.train(build("ease"), DataSection(path=str(tmp_path / "log.parquet")), tmp_path / "model")
+    monkeypatch.undo()
+    assert card == load_model(tmp_path / "model").card
+
+
 def test_training_tells_what_became_of_every_event(tmp_path):
     events = pd.concat([log(), log().iloc[:7], pd.DataFrame({"user_id": ["new"], "item_id": ["i00"], "value": [5]})])
     events.loc[len(events)] = {"user_id": None, "item_id": "i00", "value": 5}

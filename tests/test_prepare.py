@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from recae.experiment import read_split
 from recae.interactions import Interactions
 from recae.metrics import Metric
 from recae.models import build
-from recae.preparation import LEFT_OPEN
+from recae.preparation import LEFT_OPEN, RULES
 from recae.reading import DataSection, checked, prepare_log, read_interactions
 from recae.recipe import read_recipe
 from recae.tables import about
@@ -285,11 +286,10 @@ def test_what_was_prepared_away_is_told(trained: Path, tmp_path: Path) -> None:
     below = int((log()["value"] < 3).sum())
     read = jobs.read_histories(fitted, trained / "liked")
     assert read.histories.digest() == jobs.read_histories(fitted, trained / "log.parquet").histories.digest()
-    told = jobs.recommend(fitted, read, 5, tmp_path / "top.parquet").notes
-    gone = "events below the threshold that the log was prepared without: their items may be recommended"
-    assert told == {"events below the model's min_value of 3.0: left out": below, gone: below}
-    again = jobs.recommend(fitted, read, 5, tmp_path / "again.parquet", keep_seen=True).notes
-    assert gone not in again
+    with pytest.raises(EventsError, match=rf"without {below} events below its threshold, .*; give the log itself"):
+        jobs.recommend(fitted, read, 5, tmp_path / "top.parquet")
+    told = jobs.recommend(fitted, read, 5, tmp_path / "top.parquet", keep_seen=True).notes
+    assert told == {"events below the model's min_value of 3.0: left out": below}
 
 
 @pytest.mark.parametrize(
@@ -333,6 +333,19 @@ def test_the_other_commands_take_it_too(trained: Path, tmp_path: Path) -> None:
     assert refused.code == 2 and "prepared already, and has no columns to choose; leave their names out" in refused.err
     refused = call("data", "prepare", trained / "all", "--out", tmp_path / "again")
     assert refused.code == 2 and "prepared already; here the log itself is wanted" in refused.err
+
+
+def test_a_log_that_comes_split_is_wanted_itself(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "given.yaml").write_text("data: {path: log}\nsplit: {kind: given}\nmodels: {ease: {}}\nname: given\n")
+    refused = call("compare", tmp_path / "given.yaml", "--data", trained / "all", "--out", tmp_path / "out")
+    assert refused.code == 2 and "all: prepared already, in one piece; give the log itself" in refused.err
+
+
+def test_what_was_saved_from_python_without_counts_is_described(trained: Path, tmp_path: Path) -> None:
+    prepared = Interactions.load(trained / "all")
+    replace(prepared, counts={}).save(tmp_path / "bare")
+    (tmp_path / "bare" / RULES).write_bytes((trained / "all" / RULES).read_bytes())
+    assert call("data", "describe", tmp_path / "bare").code == 0
 
 
 def test_items_have_vectors_of_one_kind(trained: Path, tmp_path: Path) -> None:

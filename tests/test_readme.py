@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recae.models import MODELS
-from recae.recipe import read_recipe
+from recae.reading import DataSection
+from recae.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,3 +79,13 @@ def test_every_model_is_in_its_table():
 @pytest.mark.parametrize("recipe", sorted((ROOT / "pipelines").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_read_and_its_models_can_be_built(recipe):
     assert read_recipe(recipe).name == recipe.stem
+
+
+def test_the_recipe_for_ones_own_log_has_every_key_and_leaves_the_rules_to_their_defaults():
+    own = (ROOT / "pipelines" / "own-log.yaml").read_text(encoding="utf-8")
+    rules = yaml.safe_load("\n".join(re.findall(r"^  # (\w+: .*)$", own, re.M)))
+    raw, plan = yaml.safe_load(own), read_recipe(ROOT / "pipelines" / "own-log.yaml")
+    assert rules == DataSection(path="").rules == plan.data.rules
+    assert {*raw} == {*Recipe.model_fields}
+    assert {*raw["data"], *rules} == {*DataSection.model_fields} and not {*raw["data"]} & {*rules}
+    assert {*raw["split"]} == {*type(plan.split).model_fields}

@@ -14,11 +14,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy.sparse import csr_matrix
@@ -41,7 +41,7 @@ class Progress:
     """How far a training is; epochs count from 1, so the best one is 0 before there is any."""
 
     epoch: NonNegativeInt = 0
-    updates: NonNegativeInt = 0
+    updates: Annotated[NonNegativeInt, Field(lt=2**53)] = 0
     best: float | None = None
     best_epoch: NonNegativeInt = 0
     seconds: NonNegativeFloat = 0.0
