@@ -1,4 +1,4 @@
-"""Figure 5: recae on one GPU. Says so, and ends, where there is none.
+"""Recae on one GPU. Says so, and ends, where there is none.
 
     python benchmarks/gpu.py [--quick]
 
@@ -6,8 +6,7 @@ First every kernel against float64 on fresh random input; a wrong one ends the r
 of MovieLens-20M (136,677 users × 20,108 items, 73 interactions a user): an epoch of Mult-VAE 600-200 through
 `MultVAE.fit`, as users a second and as a share of the bfloat16 matrix product measured in the same run, beside the same
 step written plainly in torch; the times of its parts; ranking; EASE. Last, a catalogue of a million items. Random input
-throughout, medians, the device waited for before any clock is read. Meant to be done within eight minutes on an H100;
---quick: fewer users and batches.
+throughout, medians, the device waited for before any clock is read. --quick: fewer users and batches.
 """
 
 import argparse

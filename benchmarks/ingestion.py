@@ -1,10 +1,10 @@
-"""Figure 4: a hundred million events of Parquet to a saved Interactions directory.
+"""Ingestion: a hundred million events of Parquet to a saved Interactions directory.
 
 Beside it, in the same run: a bare pyarrow read of the same columns, and a dictionary encoding of users and items,
 which sorts nothing and keeps nothing. Each in a process of its own, which says what it took and held.
 
-    python benchmarks/ingestion.py                            # 100 million events, lean and full: about 5 minutes
-    python benchmarks/ingestion.py --events 10_000_000        # half a minute
+    python benchmarks/ingestion.py                            # 100 million events, lean and full
+    python benchmarks/ingestion.py --events 10_000_000
     python benchmarks/ingestion.py --ids text                 # ids that are text of 19 digits
 """
 
@@ -68,10 +68,10 @@ def bare(path: Path, columns: list[str]) -> None:
 
 
 def recae(path: Path, columns: list[str], out: Path) -> None:
-    """Make the directory as `recae data prepare` does."""
+    """Make the directory by the library's own call; what `recae data prepare` takes beyond it is not timed."""
     from recae.events import Columns, open_events
-    from recae.gathering import Preparation
     from recae.interactions import prepare
+    from recae.preparation import Preparation
 
     names = Columns() if columns == FULL else Columns(value="", time="")
     prepare(open_events(path, columns=names), out, Preparation(values="keep"), overwrite=True)

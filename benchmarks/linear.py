@@ -1,7 +1,7 @@
 """EASE: the Gram matrix, its inverse and the memory they take, next to the plain version and to the arithmetic alone.
 
-    python benchmarks/linear.py [--data FOLDER]    ML-1M if it is there, and 8,000 generated items: about 3 minutes
-    python benchmarks/linear.py --items 20108      what EASE is usually timed on, without the plain version: about 5
+    python benchmarks/linear.py [--data FOLDER]    ML-1M if it is there, and 8,000 generated items
+    python benchmarks/linear.py --items 20108      what EASE is usually timed on, without the plain version
     python benchmarks/linear.py --items 20108 --full --plain      with as many users as ML-20M, against everything
 
 The plain version is scipy's XᵀX, made dense in float64, and numpy's inverse. Each fit has a process of its own, because

@@ -1,6 +1,7 @@
-"""MovieLens-1M under the strong-generalisation protocol, as the development data has it: ready split, in a zip.
+"""MovieLens-1M under the strong-generalisation protocol of Liang et al. 2018, ready split, in a zip.
 
-Every benchmark that wants it takes `--data`, the folder in which it and other development data lie; none of it ships.
+Every benchmark that wants it takes `--data`, the folder in which it and other real data lie; none of it ships.
+benchmarks/make_ml_1m.py makes it of GroupLens' archive.
 """
 
 import argparse
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-FOLDER = Path(__file__).parents[2] / "shared" / "data"
-"""Where a checkout of the project's workplace has it."""
+FOLDER = Path(__file__).parents[1] / "data" / "raw"
+"""Where a checkout keeps what does not ship."""
 
 ZIP = "ml-1m-strong.zip"
 TABLES = ("items", "train", "validation_tr", "validation_te", "test_tr", "test_te")

@@ -2,10 +2,10 @@
 
     python benchmarks/peers.py [--data FOLDER] [--env DIR] [--threads 2] [--epochs 3] [--rounds 3]
 
-The peers are installed from the package index into an environment of their own, once (two minutes); then it takes
-about a minute and a half on two quiet cores. Each is trained by its own training step in a process of its own: one
-epoch to warm up, `--epochs` that count; then the next one's turn, `--rounds` times round. Batch 500, dropout .5, Adam
-1e-3 for all; an epoch is the training pass alone. RecBole divides the noise of the code by a hundred; no matter here.
+The peers are installed from the package index into an environment of their own, once. Each is trained by its own
+training step in a process of its own: one epoch to warm up, `--epochs` that count; then the next one's turn,
+`--rounds` times round. Batch 500, dropout .5, Adam 1e-3 for all; an epoch is the training pass alone. RecBole divides
+the noise of the code by a hundred; no matter here.
 
 What today's numpy, pandas, scipy and torch ask of RecPack 0.3.6 and RecBole 1.2.1:
 - both are installed without what they depend on, because RecPack wants numpy 1 and pandas 2, and RecBole a ray from

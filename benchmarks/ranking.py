@@ -1,9 +1,8 @@
 """Ranking: the top 100 of a whole catalogue, seen items removed, in users a second.
 
 `python benchmarks/ranking.py` ranks a generated set of ML-20M's shape, and one of ML-1M's, with recae, with implicit
-and with a product followed by a sort in plain torch; vectors of the same dimension for all. About four minutes on two
-quiet cores. `--quick` takes a tenth of the users; `--large` ranks 10,000 users at 1,000,000 items instead, and says
-how much memory that took.
+and with a product followed by a sort in plain torch; vectors of the same dimension for all. `--quick` takes a tenth of
+the users; `--large` ranks 10,000 users at 1,000,000 items instead, and says how much memory that took.
 """
 
 import argparse

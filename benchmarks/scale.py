@@ -11,7 +11,7 @@ the users and of the items.
 The cost of an epoch is taken at five numbers of users and one catalogue, and an exponent fitted: 1 is linear. The last
 table is the price of the whole softmax at this size: some updates, one by one.
 
-It takes about six minutes on two quiet cores, and 9 GB of a temporary folder.
+It takes 9 GB of a temporary folder.
 """
 
 import argparse

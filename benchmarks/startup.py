@@ -1,6 +1,6 @@
 """Start-up: how long a command takes before its work begins, next to Python alone.
 
-    python benchmarks/startup.py          about 20 seconds
+    python benchmarks/startup.py [--repeats 11]
 
 Commands and `python -c pass` take turns, each in a process of its own; the first turn only warms the disk's cache up.
 """

@@ -1,10 +1,10 @@
-"""Figure 1 of training: an epoch of Mult-VAE 600-200 on a CPU, batch 500, against plain dense PyTorch.
+"""Training: an epoch of Mult-VAE 600-200 on a CPU, batch 500, against plain dense PyTorch.
 
     python benchmarks/training.py [--data FOLDER] [--epochs 7] [--quick]
 
 An epoch is the pass over the users alone, without validation and checkpoint: recae's is timed by its own training loop,
 through `MultVAE.fit`. After each of its epochs, one of the plain model and the three products of its output layer
-are timed, so that all three see the same machine. About three minutes on two cores; --quick: half of one.
+are timed, so that all three see the same machine. --quick: fewer users and epochs.
 """
 
 import argparse
