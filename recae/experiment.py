@@ -35,7 +35,7 @@ from recae.device import is_out_of_memory, resolve_device
 from recae.embedding import embed_users
 from recae.errors import ModelError, OutputError
 from recae.evaluation import Evaluation, evaluate, places_needed, summarise
-from recae.files import move_directory, whole_file
+from recae.files import move_directory, require_place, whole_file
 from recae.interactions import UNKNOWN, IdMap, Interactions
 from recae.models.base import Embedder, FitOptions, Foresighted, Recommender
 from recae.notes import notes
@@ -43,7 +43,7 @@ from recae.preparation import Preparation
 from recae.profiling import stage
 from recae.progress import Listener, silence
 from recae.ranking import TopN, top_n
-from recae.reading import naming_source, read_interactions, read_parts, require_place
+from recae.reading import naming_source, read_interactions, read_parts
 from recae.recipe import Given, GlobalTime, LeaveLastOut, Recipe, StrongGeneralisation
 from recae.report import ReportInput, write_report
 from recae.splitting import Split, given, global_time, leave_last_out, strong_generalisation

@@ -21,6 +21,10 @@ UMASK = os.umask(0)
 os.umask(UMASK)  # the only way to read it is to set it
 
 
+LONGEST_NAME = 200
+"""In bytes: file systems take 255, and what is written beside an output adds its own endings."""
+
+
 @contextmanager
 def whole_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `target`, which takes the target's place when the block ends well."""
@@ -74,10 +78,19 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
 
     Call it before hours of work, not after.
     """
-    if not target.name:
+    if target.name in ("", ".."):
         raise OutputError(f"{target}: give the output a name of its own, such as {target / 'result'}")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; choose another place, or overwrite it (--overwrite)")
+
+
+def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
+    """Raise OutputError unless a directory can be put at `out`; only one that holds `mark`, our own, is replaced."""
+    if len(out.name.encode()) > LONGEST_NAME:
+        raise OutputError(f"{out.name[:40]}…: this name is too long for a directory; choose a shorter one")
+    refuse_existing(out, overwrite=overwrite)
+    if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError(f"{out} was not written by this command ({mark} is not in it): choose another place")
 
 
 def sha256(path: Path) -> str:

@@ -20,6 +20,7 @@ from recae.errors import CannotEmbed, CannotFoldIn, Diverged, EventsError, Model
 from recae.evaluation import Evaluation, evaluate, places_needed
 from recae.events import ITEM, Columns, Events, EventStream, open_events, read_events
 from recae.experiment import fit_into
+from recae.files import require_place
 from recae.interactions import UNKNOWN, Interactions, read_prepared
 from recae.metrics import Metric
 from recae.models import MODELS
@@ -29,7 +30,7 @@ from recae.preparation import prepared_at
 from recae.profiling import stage
 from recae.progress import Listener, silence
 from recae.ranking import ranked_lists, top_n
-from recae.reading import DataSection, naming_source, read_interactions, require_place, require_usual
+from recae.reading import DataSection, naming_source, read_interactions, require_usual
 from recae.sources import column_names, file_at
 from recae.splitting import SHORTEST_TO_HOLD_OUT, Fold, hold_out, hold_out_users, unseen
 from recae.tables import embeddings, recommendations, write_table

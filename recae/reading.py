@@ -12,9 +12,9 @@ from typing import Annotated, Any, TypeVar
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from recae.errors import EventsError, ModelError, OutputError, RecipeError, SplitError
+from recae.errors import EventsError, ModelError, RecipeError, SplitError
 from recae.events import Columns, Events, EventStream, open_events, read_given_split, read_items
-from recae.files import refuse_existing, whole_directory
+from recae.files import require_place, whole_directory
 from recae.interactions import OTHERWISE, Interactions, prepare_into, read_prepared
 from recae.notes import notes
 from recae.preparation import (
@@ -32,9 +32,6 @@ from recae.preparation import (
 Log = TypeVar("Log", bound=Events | EventStream)
 
 SectionType = TypeVar("SectionType", bound="Section")
-
-LONGEST_NAME = 200
-"""In bytes: file systems take 255, and what is written beside an output adds its own endings."""
 
 
 class Section(BaseModel):
@@ -181,17 +178,6 @@ def prepare_log(data: DataSection, out: Path, *, overwrite: bool = False) -> Int
             items, told = (pd.read_parquet(draft / f"{name}.parquet") for name in ("items", "item_table"))
             _require_described(told, items["id"].iloc[0], data)
     return Interactions.load(out)
-
-
-def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
-    """Raise OutputError unless a directory can be put at `out`; only one that holds `mark`, our own, is replaced."""
-    if out.name in ("", ".."):
-        raise OutputError(f"{out}: give the output a name of its own, such as {out / 'result'}")
-    if len(out.name.encode()) > LONGEST_NAME:
-        raise OutputError(f"{out.name[:40]}…: this name is too long for a directory; choose a shorter one")
-    refuse_existing(out, overwrite=overwrite)
-    if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(f"{out} was not written by this command ({mark} is not in it): choose another place")
 
 
 @contextmanager
