@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -432,6 +433,8 @@ def test_a_real_server_tracks_all_of_it_and_may_die_in_the_middle(here, monkeypa
                 child_run.model(directory)
             results = np.ones(3)
         assert results.sum() == 3
-        assert "failed (Connection refused): from run 'child' on, nothing is tracked" in halved.lost
+        # A connection kept open since the last request is reset by the death; a new one is refused.
+        reason = "Connection (refused|reset by peer)"
+        assert re.search(rf"failed \({reason}\): from run 'child' on, nothing is tracked", halved.lost)
         assert time.monotonic() - started < 30
     assert capfd.readouterr() == ("", "")

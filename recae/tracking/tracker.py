@@ -262,15 +262,22 @@ def _quiet() -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """Return the operating system's words where they are at the bottom of it, else the error's own first line."""
-    link: BaseException | None = error
-    while link is not None:
+    for link in _beneath(error):
         if isinstance(link, OSError) and link.strerror:
             return link.strerror
         if isinstance(link, TimeoutError):
             return "no answer in time"
-        link = link.__cause__ or link.__context__
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]
+
+
+def _beneath(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those it came of, as Python links them or (requests, urllib3) as one holds another."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        yield from (deeper for held in link.args if isinstance(held, BaseException) for deeper in _beneath(held))
+        link = link.__cause__ or link.__context__
 
 
 def _without_passwords(text: str) -> str:
