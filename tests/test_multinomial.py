@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from recae.kernels import multinomial
+from recae.kernels import multinomial, tiles
 from recae.kernels.memory import memory_kept
 from recae.kernels.multinomial import log_likelihood
 
@@ -21,9 +21,9 @@ ALWAYS, NEVER = 2**60, -1
 def tiles_of(items: int, users: int, kept: int) -> Iterator[None]:
     """Make tiles this small, and the softmax be kept up to so many bytes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multinomial, "TILE", items * users)
-        patch.setattr(multinomial, "NARROWEST", 1)
-        patch.setattr(multinomial, "KEPT", kept)
+        patch.setattr(tiles, "TILE", items * users)
+        patch.setattr(tiles, "NARROWEST", 1)
+        patch.setattr(tiles, "KEPT", kept)
         yield
 
 

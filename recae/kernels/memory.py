@@ -53,9 +53,9 @@ def borrow(count: int, like: Tensor) -> Tensor:
 
 
 def give_back(buffer: Tensor) -> None:
-    """Allow others to borrow a buffer again."""
+    """Allow others to borrow a buffer again: on CUDA torch does that, and a recording may be all that needs it."""
     kept = _kept.get()
-    if kept is not None:
+    if kept is not None and buffer.device.type == "cpu":
         kept.buffers = sorted([buffer, *kept.buffers], key=len)[-SPARE:]
 
 

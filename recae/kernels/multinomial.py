@@ -1,14 +1,12 @@
 """The multinomial log-likelihood of the users' own items, from features and output weights, in tiles of items.
 
-A tile's logits stay in a cache from the matrix product that makes them to the last of what is done to them. The softmax
-over all items is put together from those over the tiles: π = softmax over the tile · exp(log-sum-exp of the tile -
-log-sum-exp of all). Its gradient with respect to user u's logits, for the slope g_u of the result, is
-g_u · (x_u - Σ_i x_ui · π_u); of that, too, there is never more than a tile.
+The softmax over all items is put together from those over the tiles: π = softmax over the tile · exp(log-sum-exp of the
+tile - log-sum-exp of all). Its gradient with respect to user u's logits, for the slope g_u of the result, is
+g_u · (x_u - Σ_i x_ui · π_u); of that, as of the logits, there is never more than a tile.
 
 users × items: the logits. width: of the features. interactions: those of the users, as in a `Batch`.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,21 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from recae.kernels.compiled import can_compile
 from recae.kernels.memory import borrow, for_autograd, give_back, gradient_of
-
-TILE = 2**19
-"""How many logits are in work at a time: 2 MiB of them stay in a cache. Whole, the first product of 500 users and
-20,108 items takes half as long again, because its result goes through memory."""
-
-NARROWEST = 256
-"""How many items a tile has at least: matrix products of fewer columns are slower."""
-
-ALIGNED = 16
-"""Rows of a tile begin at whole multiples of so many logits, a cache line of them: the first product of 500 users and
-3,497 items takes 37 ms into rows of 3,497 logits, 23 ms into rows of 3,504 (one core)."""
-
-KEPT = 2**28
-"""Up to how many bytes a softmax of users × items is kept for the backward pass. A larger one is computed again, from a
-fourth product beside three, so that memory does not depend on the number of items."""
+from recae.kernels.tiles import Tile, aligned, may_keep, sum_by_user, tiles_of
 
 
 def log_likelihood(
@@ -47,60 +31,9 @@ def log_likelihood(
         from recae.kernels import triton_multinomial
 
         return triton_multinomial.log_likelihood(features, weight, bias, offsets, users, items, values)
-    size = len(features) * len(weight) * weight.element_size()
-    keep = size <= KEPT and torch.is_grad_enabled()
+    keep = may_keep(len(features), weight)
     features, values = features.to(weight.dtype), values.to(weight.dtype)
     return _LogLikelihood.apply(features, weight, bias, users, items, values, keep)  # type: ignore[no-any-return, no-untyped-call]
-
-
-@dataclass(frozen=True, eq=False)
-class _Tile:
-    """A run of items, and the interactions with them; `stride` is the items' number, padded to whole ALIGNED."""
-
-    items: slice
-    interactions: slice
-    users: int
-    stride: int
-
-    def of(self, buffer: Tensor) -> Tensor:
-        """Return users × stride from the start of a flat buffer."""
-        return buffer[: self.users * self.stride].view(self.users, self.stride)
-
-    def of_all(self, buffer: Tensor) -> Tensor:
-        """Return this tile's users × stride from a flat buffer that has room for all tiles."""
-        return self.of(buffer[self.users * self.items.start :])
-
-    @property
-    def width(self) -> int:
-        """Return the number of items."""
-        return int(self.items.stop - self.items.start)
-
-
-def _tiles(users: int, catalogue: int, rows: Tensor, items: Tensor) -> tuple[list[_Tile], Tensor, Tensor]:
-    """Return the tiles, the order of the interactions in them, and the place of each in its tile, in that order."""
-    count = max(1, -(-catalogue // max(NARROWEST, TILE // max(users, 1))))
-    width = _aligned(-(-catalogue // count))
-    count = max(1, -(-catalogue // width))
-    number = items // width
-    strides = torch.where(number < count - 1, width, _aligned(catalogue - (count - 1) * width))
-    places = rows * strides + items - number * width
-    # In half the bytes, sorted in half the time.
-    number, order = torch.sort(number.int(), stable=True)
-    bounds = torch.searchsorted(number, torch.arange(count + 1, dtype=torch.int32, device=number.device)).tolist()
-    tiles = [
-        _Tile(
-            slice(start, min(start + width, catalogue)),
-            slice(begin, end),
-            users,
-            min(width, _aligned(catalogue - start)),
-        )
-        for start, begin, end in zip(range(0, catalogue, width), bounds, bounds[1:], strict=False)
-    ]
-    return tiles, order, places.index_select(0, order)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNED) * ALIGNED
 
 
 class _LogLikelihood(torch.autograd.Function):
@@ -116,13 +49,13 @@ class _LogLikelihood(torch.autograd.Function):
         keep: bool,
     ) -> Tensor:
         users, catalogue = len(features), len(weight)
-        tiles, order, places = _tiles(users, catalogue, rows, items)
+        tiles, order, places = tiles_of(users, catalogue, rows, items)
         rows, values = rows.index_select(0, order), values.index_select(0, order)
         own = torch.empty_like(values)
         total = features.new_full((users,), -torch.inf)
         of_tiles = []
         buffer = borrow(users * max(tile.stride for tile in tiles), features)
-        kept = borrow(users * _aligned(catalogue) if keep else len(buffer), features)
+        kept = borrow(users * aligned(catalogue) if keep else len(buffer), features)
         for tile in tiles:
             logits, mine = tile.of(buffer), tile.interactions
             logits[:, tile.width :] = -torch.inf
@@ -141,15 +74,15 @@ class _LogLikelihood(torch.autograd.Function):
         ctx.save_for_backward(
             features, weight, bias, rows, places, values, total, *([torch.stack(of_tiles), kept] if keep else [])
         )
-        return _sum_by_user(users, rows, values * (own - total.index_select(0, rows)))
+        return sum_by_user(users, rows, values * (own - total.index_select(0, rows)))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias, rows, places, values, total, *of_forward = ctx.saved_tensors
-        tiles: list[_Tile] = ctx.tiles
+        tiles: list[Tile] = ctx.tiles
         users = len(features)
-        pull = -slope * _sum_by_user(users, rows, values)
+        pull = -slope * sum_by_user(users, rows, values)
         push = slope.index_select(0, rows) * values
         need_features, need_weight, need_bias = ctx.needs_input_grad[:3]
         to_features = torch.zeros_like(features) if need_features else None
@@ -180,7 +113,3 @@ class _LogLikelihood(torch.autograd.Function):
             to_bias,
             *[None] * 4,
         )
-
-
-def _sum_by_user(users: int, rows: Tensor, amounts: Tensor) -> Tensor:
-    return amounts.new_zeros(users).index_add(0, rows, amounts)

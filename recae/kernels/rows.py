@@ -46,24 +46,33 @@ class _WeightedRows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
         weight, offsets, items, values = ctx.saved_tensors
-        shape = (len(gradient), len(weight))
-        by_user = csr_matrix((values.to(weight.dtype).numpy(), items.numpy(), offsets.numpy()), shape=shape)
-        by_item = by_user.tocsc()
-        users_of, entries, weights = (torch.from_numpy(a) for a in (by_item.indptr, by_item.indices, by_item.data))
-        place, add = gradient_of(weight)
-        gradient = gradient.contiguous()
-        if HAS_MKL:
-            transposed = torch.sparse_csr_tensor(
-                users_of, entries, weights, size=(len(weight), len(gradient)), check_invariants=False
-            )
-            torch.addmm(place, transposed, gradient, beta=add, out=place)
+        return transposed_rows(weight, gradient, offsets, items, values), None, None, None
+
+
+def transposed_rows(weight: Tensor, rows: Tensor, offsets: Tensor, items: Tensor, values: Tensor) -> Tensor | None:
+    """Return a gradient of a weight on the CPU, for autograd: each item's sum of value × the row, of (users, width), of
+    its interactions' users.
+
+    offsets (users + 1) and items (interactions) int32, values (interactions).
+    """
+    shape = (len(rows), len(weight))
+    by_user = csr_matrix((values.to(weight.dtype).numpy(), items.numpy(), offsets.numpy()), shape=shape)
+    by_item = by_user.tocsc()
+    users_of, entries, weights = (torch.from_numpy(a) for a in (by_item.indptr, by_item.indices, by_item.data))
+    place, add = gradient_of(weight)
+    rows = rows.contiguous()
+    if HAS_MKL:
+        transposed = torch.sparse_csr_tensor(
+            users_of, entries, weights, size=(len(weight), len(rows)), check_invariants=False
+        )
+        torch.addmm(place, transposed, rows, beta=add, out=place)
+    else:
+        summed = _bags(rows, users_of, entries, weights)
+        if add:
+            place.add_(summed)
         else:
-            summed = _bags(gradient, users_of, entries, weights)
-            if add:
-                place.add_(summed)
-            else:
-                place.copy_(summed)
-        return for_autograd(weight, place), None, None, None
+            place.copy_(summed)
+    return for_autograd(weight, place)
 
 
 def _bags(weight: Tensor, offsets: Tensor, items: Tensor, values: Tensor) -> Tensor:
