@@ -59,9 +59,9 @@ class Log:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The file of each side, and the file that tells the items, with how to read it."""
+    """The files of each side, and the file that tells the items, with how to read it."""
 
-    sides: Mapping[str, str]
+    sides: Mapping[str, str | tuple[str, ...]]
     items: str = ""
     read_items: Callable[[Siblings], pd.DataFrame] | None = None
 
@@ -76,7 +76,7 @@ def log_in(name: str, files: Mapping[str, File], choose: Choose) -> Log:
     if len(found) == 1:
         return _laid_out(*found[0], choose)
     if found:
-        those = ", ".join(sorted(inside[first_of(layout)].name for layout, inside in found))
+        those = ", ".join(sorted(inside[files_of(layout)[0]].name for layout, inside in found))
         raise EventsError(f"{name}: holds more than one data set ({those}); unpack it and point at one of them")
     parts = [file for file in files.values() if file.kind in PARQUET]
     tables = [file for file in files.values() if file.kind in (*PARQUET, *ARROW, ".csv", ".tsv")]
@@ -84,7 +84,7 @@ def log_in(name: str, files: Mapping[str, File], choose: Choose) -> Log:
         return Log({WHOLE: lambda: (read_log(file, choose) for file in parts)}, parquet=_on_disk(parts))
     if len(tables) == 1:
         return Log({WHOLE: lambda: iter([read_log(tables[0], choose)])})
-    known = ", ".join(" + ".join(layout.sides.values()) for layout in LAYOUTS)
+    known = ", ".join(" + ".join(files_of(layout)) for layout in LAYOUTS)
     raise EventsError(f"{name}: no known layout in it ({known}), nor a single table, nor Parquet parts alone")
 
 
@@ -93,14 +93,14 @@ def log_of(path: Path, choose: Choose) -> Log:
     file, reader = file_at(path), _reader(path.name)
     if reader is None:
         return Log({WHOLE: lambda: iter([read_log(file, choose)])}, parquet=_on_disk([file]))
-    layout = next(layout for layout in LAYOUTS if path.name in layout.sides.values())
+    layout = next(layout for layout in LAYOUTS if path.name in files_of(layout))
     siblings = {beside.name: file_at(beside) for beside in path.parent.iterdir()}
     return Log({WHOLE: lambda: iter([reader(file)])}, _items(layout, siblings), fixed=True)
 
 
-def first_of(layout: Layout) -> str:
-    """Return the name of a layout's first file."""
-    return next(iter(layout.sides.values()))
+def files_of(layout: Layout) -> list[str]:
+    """Return the names of all files of a layout's sides."""
+    return [name for names in layout.sides.values() for name in _several(names)]
 
 
 def read_item_table(file: File, column: str | None = None) -> pd.DataFrame:
@@ -131,17 +131,25 @@ def with_item_ids(frame: pd.DataFrame, name: str, column: str | None, *, spelled
 
 
 def _fits(layout: Layout, inside: Siblings) -> bool:
-    return all(name in inside for name in layout.sides.values())
+    return all(name in inside for name in files_of(layout))
+
+
+def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
 
 
 def _laid_out(layout: Layout, inside: Siblings, choose: Choose) -> Log:
-    def part(name: str) -> Callable[[], Iterator[Part]]:
-        reader = _reader(name)
-        return lambda: iter([reader(inside[name]) if reader else read_log(inside[name], choose)])
+    def parts(names: tuple[str, ...]) -> Callable[[], Iterator[Part]]:
+        def read(name: str) -> Part:
+            reader = _reader(name)
+            return reader(inside[name]) if reader else read_log(inside[name], choose)
 
-    sides = {side: part(name) for side, name in layout.sides.items()}
-    parquet = _on_disk([inside[name] for name in layout.sides.values()])
-    return Log(sides, _items(layout, inside), fixed=_reader(first_of(layout)) is not None, parquet=parquet)
+        return lambda: map(read, names)
+
+    sides = {side: parts(_several(names)) for side, names in layout.sides.items()}
+    files = files_of(layout)
+    parquet = _on_disk([inside[name] for name in files])
+    return Log(sides, _items(layout, inside), fixed=_reader(files[0]) is not None, parquet=parquet)
 
 
 def _on_disk(files: Sequence[File]) -> Sequence[File]:
@@ -227,12 +235,41 @@ def _jester(file: File) -> Part:
     )
 
 
+def _netflix(file: File) -> Part:
+    """Read Netflix' blocks: a line with a film and a colon, then a line 'user,rating,date' for each of its ratings."""
+    pieces = re.split(rb"^(\d+):\r?\n", file.read(), flags=re.MULTILINE)
+    films, blocks = pieces[1::2], [block if block.endswith(b"\n") else block + b"\n" for block in pieces[2::2]]
+    if pieces[0].strip() or not films:
+        raise EventsError(f"{file.name}: does not begin with a film's number and a colon; fetch the data set again")
+    lengths = np.array([block.count(b"\n") for block in blocks])
+    data = b"".join(blocks)
+    rows = read_text_log(
+        replace(file, open=lambda: BytesIO(data), path=None), Delimited(",", names=(USER, VALUE, TIME)), _as_named
+    )
+    if rows.table.num_rows + rows.misfits != lengths.sum():
+        raise EventsError(f"{file.name}: has empty lines; fetch the data set again")
+    film = np.repeat(np.arange(len(films)), lengths)
+    line_of = rows.line_of
+
+    def with_heads(row: int | None) -> tuple[int, bool]:
+        line, misfit = line_of(row) if line_of else (0, False)
+        return line + int(film[line - 1]) + 1, misfit
+
+    if rows.misfits:
+        raise EventsError(f"{file.name}: line {with_heads(None)[0]} has not three fields; fetch the data set again")
+    number = pa.DictionaryArray.from_arrays(pa.array(film, pa.int32()), pa.array([name.decode() for name in films]))
+    labels = {**rows.labels, ITEM: ITEM}
+    return replace(rows, table=rows.table.add_column(1, ITEM, number), labels=labels, line_of=with_heads)
+
+
 _HEADERLESS: Mapping[str, Callable[[File], Part]] = {
     r"ratings\.dat": _double_colons,
     r"u\.data": _tabs(USER, ITEM, VALUE, TIME),
     r"(train|test)\.txt": _user_then_items,
     r"(data|test)1\.txt": _tabs(USER, ITEM, VALUE),
     r"jester-data-[1-3]\.csv": _jester,
+    r"combined_data_[1-4]\.txt": _netflix,
+    r"train_triplets\.txt": _tabs(USER, ITEM, VALUE),
 }
 
 
@@ -243,6 +280,17 @@ def _films_dat(files: Siblings) -> pd.DataFrame:
 
 def _films_csv(files: Siblings) -> pd.DataFrame:
     return _films(files["movies.csv"], Delimited(","))
+
+
+def _films_netflix(files: Siblings) -> pd.DataFrame:
+    """Read 'film,year,title', whose titles have commas."""
+    told = files["movie_titles.csv"].read().decode("latin-1").splitlines()
+    fields = [line.split(",", 2) for line in told if line.count(",") >= 2]
+    film, year, title = (pd.Series(column, dtype="str") for column in zip(*fields, strict=True))
+    ids = item_ids(
+        arrow_column(film, f"{files['movie_titles.csv'].name}: the first column", ids=True), "", spelled=True
+    )
+    return pd.DataFrame({ITEM: ids, "title": title, "year": pd.to_numeric(year, errors="coerce").astype("Int64")})
 
 
 def _films_100k(files: Siblings) -> pd.DataFrame:
@@ -308,8 +356,11 @@ LAYOUTS = (
     Layout({WHOLE: "jester-data-1.csv"}),
     Layout({WHOLE: "jester-data-2.csv"}),
     Layout({WHOLE: "jester-data-3.csv"}),
+    Layout({WHOLE: tuple(f"combined_data_{number}.txt" for number in range(1, 5))}, "movie_titles.csv", _films_netflix),
+    Layout({WHOLE: "train_triplets.txt"}),
 )
-"""recae's own layout, the strong split of five files, LightGCN and its Last.fm, three ages of MovieLens, Jester."""
+"""recae's own layout, the strong split of five files, LightGCN and its Last.fm, three ages of MovieLens, Jester, the
+Netflix Prize as Kaggle packs it, and the Echo Nest's taste profile (the Million Song Dataset)."""
 
 
 def _recoded(file: File, old: bytes = b"", new: bytes = b"") -> File:

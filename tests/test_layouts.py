@@ -121,6 +121,48 @@ def test_a_ready_strong_split_has_one_type_of_ids_on_all_sides(tmp_path: Path) -
         assert len(rows(read_events(source))) == 5
 
 
+NETFLIX = {f"combined_data_{n}.txt": f"{n}:\n11,3,2005-09-06\n12,5,2005-05-13\n" for n in range(1, 4)}
+NETFLIX["combined_data_4.txt"] = "4:\n11,4,2004-01-02\n17770:\n13,1,2004-01-01\n"
+NETFLIX["movie_titles.csv"] = "1,2003,Dinosaur Planet\n2,2004,Isle, of Man\n4,NULL,Été\n"
+
+
+def test_netflix(tmp_path: Path) -> None:
+    day = 86_400_000_000
+    for source in lay_out(tmp_path, NETFLIX, "latin-1"):
+        events = read_events(source)
+        found = rows(events)
+        assert [row[:3] for row in found[:3]] == [(11, 1, 3.0), (12, 1, 5.0), (11, 2, 3.0)]
+        assert [row[:3] for row in found[-2:]] == [(11, 4, 4.0), (13, 17770, 1.0)]
+        assert found[-2][3] - found[-1][3] == day
+        assert events.items is not None
+        assert events.items["title"].to_list() == ["Dinosaur Planet", "Isle, of Man", "Été"]
+        assert events.items["year"].to_list() == [2003, 2004, pd.NA]
+
+
+@pytest.mark.parametrize(
+    ("third", "said"),
+    [
+        ("3:\n11,3,2005-09-06\n5:\n11,x,2005-09-06\n", "first in line 4: a value"),
+        ("3:\n11,3,2005-09-06\n5:\n11,3\n", "line 4 has not three fields"),
+        ("11,3,2005-09-06\n", "does not begin with a film's number and a colon"),
+        ("3:\n11,3,2005-09-06\n\n5:\n12,3,2005-09-06\n", "empty lines"),
+    ],
+)
+def test_a_damaged_netflix_is_one_line(tmp_path: Path, third: str, said: str) -> None:
+    for source in lay_out(tmp_path, {**NETFLIX, "combined_data_3.txt": third}, "latin-1"):
+        with pytest.raises(EventsError, match=f"combined_data_3.txt.*{said}"):
+            read_events(source)
+
+
+def test_the_taste_profile(tmp_path: Path) -> None:
+    for source in lay_out(tmp_path, {"train_triplets.txt": "b80\tSOAK\t1\nb80\tSOAP\t2\nc\tSOAP\t7\n"}):
+        assert [row[:3] for row in rows(read_events(source))] == [
+            ("b80", "SOAK", 1),
+            ("b80", "SOAP", 2),
+            ("c", "SOAP", 7),
+        ]
+
+
 def test_jester(tmp_path: Path) -> None:
     files = {"jester-data-1.csv": "2,-7.82,99,8.79\n1,99,1,99.00\n"}
     for source in lay_out(tmp_path, files):
