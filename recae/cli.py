@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recae import __version__, data_commands, model_commands
+from recae import __version__, data_commands, model_commands, tune_command, units_command, uses_commands
 from recae.advice import resumable
 from recae.errors import InputError, RecaeError
 from recae.options import (
@@ -29,11 +29,16 @@ from recae.options import (
     Overwrite,
     Quiet,
     Recipe,
+    RecipeData,
+    RecipeOut,
+    RecipeSeed,
+    RecipeSet,
     Resume,
     SkipBadRows,
     TimeCol,
     UserCol,
     ValueCol,
+    name_of,
     names,
     show_warning,
 )
@@ -101,15 +106,10 @@ def main() -> None:
 @app.command()
 def compare(
     recipe: Recipe,
-    data: Annotated[Path | None, typer.Option("--data", help="Your own log instead of the recipe's.")] = None,
+    data: RecipeData = None,
     items: ItemTable = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The results' directory; by default a new one in runs/.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key, as models.ease.l2=300; repeatable."),
-    ] = None,
+    out: RecipeOut = None,
+    settings: RecipeSet = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     value_col: ValueCol = None,
@@ -118,9 +118,7 @@ def compare(
     min_items: MinItemsOfRecipe = None,
     duplicates: DuplicatesOfRecipe = None,
     skip_bad_rows: SkipBadRows = False,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="The models' seed; the split has its own, --set split.seed=…")
-    ] = None,
+    seed: RecipeSeed = None,
     device: Device = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -138,7 +136,7 @@ def compare(
     overrides: dict[str, Any] = {f"data.columns.{name}": column for name, column in columns.items() if column}
     if data is not None:
         # Another log is another experiment: reports and runs do not go by the name of the recipe's own.
-        overrides |= {"data.path": str(data), "data.items": None, "name": _name_of(data)}
+        overrides |= {"data.path": str(data), "data.items": None, "name": name_of(data)}
     if items is not None:
         overrides["data.items"] = str(items)
     rules = {"min_value": min_value, "min_items": min_items, "duplicates": duplicates}
@@ -187,6 +185,10 @@ for command in (
     model_commands.embed,
     model_commands.evaluate,
     model_commands.models,
+    tune_command.tune,
+    units_command.units,
+    uses_commands.anomalies,
+    uses_commands.generate,
 ):
     app.command()(command)
 
@@ -202,11 +204,6 @@ def doctor(as_json: Json = False) -> None:
         console.print_json(facts)
     else:
         console.print_facts(facts)
-
-
-def _name_of(log: Path) -> str:
-    """Return a log's file name as the name of an experiment: letters, digits, dots, dashes."""
-    return re.sub(r"[^\w.-]+", "-", log.name.split(".")[0]).strip("-.") or "log"
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -28,6 +28,8 @@ def compare(
 ) -> pd.DataFrame:
     """Compare every pair of models, evaluated on the same users, on a metric that has a value per user.
 
+    A model that has no value at all, such as a prediction of values by one that has none, is in no pair.
+
     Returns a row for each pair, in the models' order: model, other, metric, k, difference (mean over the target users
     of the model's value less the other's), its 95 % bootstrap interval ci_low and ci_high, p_value (`sign_flip_test`),
     p_adjusted (`holm`, over all the pairs), significant (p_adjusted below 5 %). Raises RecipeError for a metric of
@@ -35,8 +37,9 @@ def compare(
     """
     if not metric.is_per_user:
         raise RecipeError(f"metric '{metric}' has no value for each user, so models cannot be compared on it")
-    names = list(evaluations)
-    values = np.stack([evaluations[name].per_user[metric.key].to_numpy() for name in names])
+    by_model = {name: one.per_user[metric.key].to_numpy() for name, one in evaluations.items()}
+    measured = {name: values for name, values in by_model.items() if not np.isnan(values).all()} or by_model
+    names, values = list(measured), np.stack(list(measured.values()))
     target = ~np.isnan(values)
     if (target != target[0]).any():
         raise ValueError("the models were not evaluated on the same target users")
@@ -63,13 +66,13 @@ def compare(
 
 def better_than(comparison: pd.DataFrame) -> dict[str, list[str]]:
     """Return, for each model that `compare` compared, the models it is significantly better than, in their order."""
-    columns = (comparison[name].to_list() for name in ("model", "other", "difference", "significant"))
+    columns = (comparison[name].to_list() for name in ("model", "other", "metric", "k", "difference", "significant"))
     beaten: dict[str, list[str]] = {}
-    for model, other, difference, significant in zip(*columns, strict=True):
+    for model, other, name, k, difference, significant in zip(*columns, strict=True):
         beaten.setdefault(model, [])
         beaten.setdefault(other, [])
         if significant:
-            winner, loser = (model, other) if difference > 0 else (other, model)
+            winner, loser = (model, other) if Metric(name, k).sign * difference > 0 else (other, model)
             beaten[winner].append(loser)
     return beaten
 

@@ -1,8 +1,10 @@
 """What a person at a terminal sees: progress bars on stderr while there is one, tables on stdout."""
 
 import json
+import math
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from recae.experiment import Outcome
     from recae.manual import Page
     from recae.profiling import Profile
+    from recae.tuning import Search
 
 NARROWEST = 160
 """Columns a table gets where there is no terminal to measure, such as a log file."""
@@ -30,7 +33,8 @@ NARROWEST = 160
 LONGEST_LINE = 100
 """Columns that running text takes at most, for eyes to find the next line."""
 
-NO_ROOM = ("seconds", "kl_weight")
+NO_FIGURE = "–"
+NO_ROOM = ("seconds", "kl_weight", "units_firing", "units_dead")
 """Figures of a step that a bar does without, to fit 80 columns; the report and MLflow have them."""
 
 UNITS = ((1, 1e8, 1e10), (1_000, 1e11, 1e13), (1_000_000, 1e13, 2.534023008e17), (1_000_000_000, 2.534023008e17, 1e19))
@@ -91,7 +95,7 @@ def print_outcome(outcome: "Outcome") -> None:
 
     header, rows = metric_rows(outcome.metrics)
     print_table(header, rows)
-    users = int(outcome.metrics["users"].iloc[0])
+    users = int(outcome.metrics["users"][outcome.metrics["metric"] == outcome.metrics["metric"].iloc[0]].max())
     say(f"mean over {users:,} test users ± half the 95 % bootstrap interval")
     if len(rows) > 1:
         say(f"significantly better on {header[1]} (paired sign-flip test, p < 0.05 after Holm's correction):")
@@ -101,10 +105,38 @@ def print_outcome(outcome: "Outcome") -> None:
         say(f"note: {caveat}")
 
 
+def print_search(search: "Search") -> None:
+    """Print what a search found: the best settings of each model, and what to know about it."""
+    print_table(["model", "metric", "best", "the recipe's", "trials", "settings"], search_rows(search))
+    say("measured on the validation users, whom the best of many settings suits better than others")
+    for caveat in search.caveats:
+        say(f"note: {caveat}")
+
+
+def search_rows(search: "Search") -> list[list[str]]:
+    """Return a row a model: metric, best figure, that of the recipe's own settings, how trials ended, best settings."""
+    rows = []
+    for label, trials in search.trials.items():
+        states = Counter(trial.state for trial in trials)
+        ended = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed") if states[state])
+        best = search.best(label)
+        settings = {} if best is None else best.settings
+        rows.append(
+            [
+                label,
+                str(search.metrics[label]),
+                *(f"{one.value:.4f}" if one and one.value is not None else NO_FIGURE for one in (best, trials[0])),
+                ended,
+                ", ".join(f"{key} {value}" for key, value in settings.items()),
+            ]
+        )
+    return rows
+
+
 def print_summary(summary: pd.DataFrame) -> None:
     """Print the metrics of one model or one file of recommendations."""
     rows = [
-        [f"{row['metric']}@{row['k']}", f"{row['value']:.4f}", _interval(row), f"{row['users']:,}"]
+        [metric_name(row["metric"], row["k"]), f"{row['value']:.4f}", _interval(row), f"{row['users']:,}"]
         for _, row in summary.iterrows()
     ]
     print_table(["metric", "value", "95 % interval", "users"], rows)
@@ -154,6 +186,47 @@ def print_notes(notes: Mapping[str, int]) -> None:
             say(f"note: {count:,} {note}")
 
 
+def print_anomalies(users: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows of users of a table of anomalies."""
+    if not users:
+        return
+    names = "surprising_titles" if "surprising_titles" in users[0] else "surprising_items"
+    rows = [
+        [
+            str(user["user_id"]),
+            f"{user['z']:.1f}",
+            f"{user['percentile']:.1f}",
+            f"{user['surprise']:.2f}",
+            f"{user['expected']:.2f}",
+            f"{user['history_length']:,}",
+            "; ".join(
+                str(item if name is None else name)
+                for name, item in zip(user[names], user["surprising_items"], strict=True)
+            ),
+        ]
+        for user in users
+    ]
+    print_table(["user", "z", "percentile", "surprise", "expected", "items", "surprising items"], rows)
+    say("surprise in nats: -log p of the more surprising half of a history; expected: of histories as long")
+
+
+def print_units(units: Sequence[Mapping[str, Any]]) -> None:
+    """Print units with how often they fire, and their items by title where that is known."""
+    rows = [
+        [
+            str(unit["unit"]),
+            f"{unit['fires']:.1%}",
+            "; ".join(
+                str(item if title is None else title)
+                for item, title in zip(unit["item_id"], unit.get("title", unit["item_id"]), strict=True)
+            ),
+        ]
+        for unit in units
+    ]
+    if rows:
+        print_table(["unit", "fires for", "top items"], rows)
+
+
 def print_description(description: Description, rows: int) -> None:
     """Print what is in a log of so many rows."""
     low, high = description.value_range
@@ -185,7 +258,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; columns whose every entry starts with a digit are figures, and go to the right."""
     table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for name, entries in zip(header, zip(*rows, strict=True), strict=True):
-        figures = all(entry[:1].isdigit() for entry in entries)
+        figures = all(entry[:1].isdigit() or entry == NO_FIGURE for entry in entries)
         table.add_column(name, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
     for row in rows:
         table.add_row(*row)
@@ -196,11 +269,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def metric_rows(metrics: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of models × metrics, best first by the first metric."""
+    """Return header and rows of models × metrics, best first by the first metric; last, those that do not have it."""
+    from recae.metrics import Metric
+
     keys = list(dict.fromkeys(zip(metrics["metric"], metrics["k"], strict=True)))
     by_model = {str(model): group.set_index(["metric", "k"]) for model, group in metrics.groupby("model", sort=False)}
-    order = sorted(by_model, key=lambda model: -float(by_model[model].loc[keys[0], "value"]))
-    header = ["model", *(f"{name}@{k}" for name, k in keys)]
+    sign, main = Metric(*keys[0]).sign, {model: float(rows.loc[keys[0], "value"]) for model, rows in by_model.items()}
+    order = sorted(by_model, key=lambda model: (math.isnan(main[model]), -sign * main[model]))
+    header = ["model", *(metric_name(name, k) for name, k in keys)]
     return header, [[model, *(figure(by_model[model].loc[key]) for key in keys)] for model in order]
 
 
@@ -217,10 +293,17 @@ def better_lines(order: Sequence[str], better_than: Mapping[str, Sequence[str]])
     return lines or ["  none: these users cannot tell the models apart"]
 
 
+def metric_name(name: str, k: int) -> str:
+    """Return a metric as it is written: ndcg@100, rmse."""
+    return f"{name}@{k}" if k else name
+
+
 def figure(row: "pd.Series[float]") -> str:
-    """Return a metric as value ± half the width of its interval, or the value alone."""
+    """Return a metric as value ± half the width of its interval, or the value alone; a dash where there is none."""
     half = (row["ci_high"] - row["ci_low"]) / 2
     value = f"{row['value']:.4f}"
+    if row.isna()["value"]:
+        return NO_FIGURE
     return value if pd.isna(half) else f"{value} ±{half:.3f}"
 
 

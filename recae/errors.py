@@ -9,6 +9,9 @@
     │   ├── ModelError            an unknown model, a hyper-parameter of the wrong type or range, or one too large
     │   ├── CannotFoldIn          a model was asked about users it was not trained on, and cannot answer
     │   ├── CannotEmbed           a model was asked for an embedding it does not have
+    │   ├── CannotPredict         a model was asked for values, and tells only what comes before what
+    │   ├── CannotGenerate        a model was asked to make up users, and does not know how they are spread
+    │   ├── CannotExplain         a model was asked how likely a history is, and has no likelihood, or none of new ones
     │   ├── ArtifactError         a model directory that is missing, damaged, or from a newer recae
     │   ├── DeviceError           a device that this machine does not have, or whose memory will not do
     │   └── OutputError           an output that exists already, or cannot be written
@@ -68,6 +71,18 @@ class CannotFoldIn(InputError):
 
 class CannotEmbed(InputError):
     """The model has no embedding of the kind that was asked for."""
+
+
+class CannotPredict(InputError):
+    """The model orders items, and has no values to predict."""
+
+
+class CannotGenerate(InputError):
+    """The model has no distribution that users could be drawn from."""
+
+
+class CannotExplain(InputError):
+    """The model has no likelihood, or cannot be shown a part of a history."""
 
 
 class ArtifactError(InputError):

@@ -29,27 +29,30 @@ from numpy.typing import NDArray
 from scipy.sparse import vstack
 
 import recae
+from recae.anomalies import Surprise, surprise_of
 from recae.artifact import ModelCard, load_model, save_model
 from recae.comparison import compare
 from recae.device import is_out_of_memory, resolve_device
 from recae.embedding import embed_users
-from recae.errors import ModelError, OutputError
-from recae.evaluation import Evaluation, evaluate, places_needed, summarise
+from recae.errors import ModelError, OutputError, SplitError
+from recae.evaluation import Evaluation, evaluate, places_needed, require_values, summarise
 from recae.files import move_directory, require_place, whole_file
 from recae.interactions import UNKNOWN, IdMap, Interactions
-from recae.models.base import Embedder, FitOptions, Foresighted, Recommender
+from recae.metrics import Metric
+from recae.models.base import Embedder, Explainer, FitOptions, Foresighted, Particular, Recommender
 from recae.notes import notes
+from recae.prediction import predict_held_out, predictor_of
 from recae.preparation import Preparation
 from recae.profiling import stage
 from recae.progress import Listener, silence
 from recae.ranking import TopN, top_n
 from recae.reading import naming_source, read_interactions, read_parts
-from recae.recipe import Given, GlobalTime, LeaveLastOut, Recipe, StrongGeneralisation
-from recae.report import ReportInput, write_report
+from recae.recipe import Expected, Given, GlobalTime, LeaveLastOut, Recipe, StrongGeneralisation
+from recae.report import ReportInput, explained_users, write_report
 from recae.splitting import Split, given, global_time, leave_last_out, strong_generalisation
 from recae.tables import recommendations, write_table
 from recae.tracking import Run, Tracker
-from recae.validation import Validation
+from recae.validation import Validation, watched_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +74,12 @@ class Judged:
     directory: Path
     card: ModelCard
     folds_in: bool
+    predicts: bool
     top: TopN
     evaluation: Evaluation
     summary: pd.DataFrame
     latent: NDArray[np.float32] | None
+    surprise: Surprise | None
 
     @property
     def curve(self) -> list[dict[str, float]]:
@@ -100,12 +105,14 @@ def run(
     require_place(out, "recipe.yaml", overwrite=overwrite)
     split = read_split(recipe)
     finished = [path.name for path in (workspace_of(out) / "models").glob("*")] if resume else []
-    _require_memory(recipe, split, device, but=finished)
-    workspace = _open_workspace(recipe, split, out, resume=resume, overwrite=overwrite)
+    require_values(recipe.evaluation.parsed, split.test.held_out.matrix)
+    _require_fit(recipe, split, device, but=finished)
+    marks = {"recipe.yaml": recipe.resolved(), "checkpoints/split": digest_of(split)}
+    workspace = open_workspace(out, marks, resume=resume, overwrite=overwrite)
     tracker = open_tracker(recipe.name)
     judged: dict[str, Judged] = {}
     with tracker.run(recipe.name) as parent:
-        _track_setting(parent, recipe, split, device)
+        track_setting(parent, recipe, split, device)
         for label, model in recipe.build_models().items():
             with tracker.run(label, parent=parent) as child:
                 judged[label] = _judge(label, model, recipe, split, workspace, device, listener)
@@ -135,6 +142,7 @@ def read_split(recipe: Recipe) -> Split:
     interactions = read_interactions(recipe.data, otherwise=otherwise)
     with naming_source(recipe.data.path, interactions.counts):
         split = _split(interactions, recipe.split)
+        _require_expected(recipe.expect, interactions, split)
     return replace(split, counts={**notes(interactions.counts), **split.counts})
 
 
@@ -207,26 +215,45 @@ def _split(interactions: Interactions, rule: StrongGeneralisation | GlobalTime |
     )
 
 
-def _require_memory(recipe: Recipe, split: Split, device: str, *, but: Sequence[str]) -> None:
-    """Ask every model that can tell whether its memory will do, so that none before it is fitted in vain."""
+def _require_expected(expect: Expected, interactions: Interactions, split: Split) -> None:
+    found = {
+        "users": len(interactions.users),
+        "interactions": interactions.matrix.nnz,
+        "items": len(split.train.items),
+    }
+    for what, number in expect.model_dump(exclude_none=True).items():
+        if found[what] != number:
+            raise SplitError(
+                f"{found[what]:,} {what}, and the recipe expects {number:,}; is this the whole data set, by the same "
+                f"rules? if another is meant, leave out expect.{what} (--set expect.{what}=null)"
+            )
+
+
+def _require_fit(recipe: Recipe, split: Split, device: str, *, but: Sequence[str]) -> None:
+    """Ask every model that can tell whether values and memory will do, so that none before it is fitted in vain."""
     for label, model in recipe.build_models().items():
-        if isinstance(model, Foresighted) and label not in but:
+        if label not in but:
+            histories = training_interactions(model, split).matrix
             try:
-                model.require_memory(training_interactions(model, split).matrix, device)
+                if isinstance(model, Particular):
+                    model.require_values(histories)
+                if isinstance(model, Foresighted):
+                    model.require_memory(histories, device)
             except ModelError as error:
                 raise ModelError(f"models.{label}: {error}, or leave it out of the recipe") from None
 
 
-def _open_workspace(recipe: Recipe, split: Split, out: Path, *, resume: bool, overwrite: bool) -> Path:
-    """Return the directory to work in: a new one, or the one of an interrupted run of the same recipe and data."""
+def open_workspace(out: Path, marks: Mapping[str, str], *, resume: bool, overwrite: bool) -> Path:
+    """Return the directory to work in for `out`: a new one, or that of an interrupted run with the same marks.
+
+    `marks` are what two files in it hold, by their names: the recipe, and the digest of its data.
+    """
     workspace = workspace_of(out)
-    marks = {"recipe.yaml": recipe.resolved(), "checkpoints/split": _digest(split)}
     if resume:
         if not workspace.exists():
             raise OutputError(f"{workspace}: there is no interrupted run to resume; leave out --resume")
         for mark, what in zip(marks, ("another recipe", "other data"), strict=True):
-            there = workspace / mark
-            if not there.exists() or there.read_text(encoding="utf-8") != marks[mark]:
+            if not is_marked(workspace, {mark: marks[mark]}):
                 raise OutputError(f"{workspace} was begun with {what}; start again instead (--overwrite)")
         for leftover in workspace.rglob(".*.partial"):
             shutil.rmtree(leftover)
@@ -247,7 +274,13 @@ def _open_workspace(recipe: Recipe, split: Split, out: Path, *, resume: bool, ov
     return workspace
 
 
-def _digest(split: Split) -> str:
+def is_marked(directory: Path, marks: Mapping[str, str]) -> bool:
+    """Return whether a directory has these marks of `open_workspace`."""
+    there = {directory / mark: content for mark, content in marks.items()}
+    return all(path.exists() and path.read_text(encoding="utf-8") == content for path, content in there.items())
+
+
+def digest_of(split: Split) -> str:
     """Return one digest of all that a split holds."""
     folds = (split.validation, split.test)
     parts = [split.train, *(side for fold in folds for side in (fold.history, fold.held_out))]
@@ -263,7 +296,11 @@ def _judge(
         options = FitOptions(
             seed=recipe.seed,
             device=device,
-            validation=Validation(split.validation.history.matrix, split.validation.held_out.matrix),
+            validation=Validation(
+                split.validation.history.matrix,
+                split.validation.held_out.matrix,
+                watched_by(model, recipe.evaluation.parsed[0]),
+            ),
             checkpoint=workspace / "checkpoints" / f"{label}.safetensors",
             listener=lambda step: listener(replace(step, task=label)),
         )
@@ -273,11 +310,18 @@ def _judge(
     history, held_out = split.test.history.matrix, split.test.held_out.matrix
     metrics = recipe.evaluation.parsed
     top = top_n(fitted.model.score, history, places_needed(metrics), listener=listener, task=label)
-    evaluation = evaluate(top, history, held_out, metrics, split.train.matrix)
+    predict = predictor_of(fitted.model) if any(metric.is_of_values for metric in metrics) else None
+    predicted = predict_held_out(predict, history, held_out) if predict is not None else None
+    evaluation = evaluate(top, history, held_out, metrics, split.train.matrix, predicted)
     summary = summarise(evaluation)
     summary.insert(0, "model", label)
     latent = embed_users(fitted.model, history) if isinstance(fitted.model, Embedder) else None
-    return Judged(directory, fitted.card, fitted.model.folds_in, top, evaluation, summary, latent)
+    surprise = None
+    if isinstance(fitted.model, Explainer) and fitted.model.folds_in:
+        asked = history[explained_users(history.shape[0])]
+        surprise = surprise_of(fitted.model, asked, seed=recipe.seed)
+    able = fitted.model.folds_in, predictor_of(fitted.model) is not None
+    return Judged(directory, fitted.card, *able, top, evaluation, summary, latent, surprise)
 
 
 def _write_results(
@@ -301,7 +345,7 @@ def _write_results(
     write_table(workspace / "per_user.parquet", per_user, overwrite=True)
     write_table(workspace / "recommendations.parquet", recommended, overwrite=True)
     seconds = {label: float(one.card.training["seconds"]) for label, one in judged.items()}
-    caveats = tuple(_caveats(split, judged))
+    caveats = tuple(_caveats(split, judged, recipe.evaluation.parsed))
     write_report(
         workspace / "report.html",
         ReportInput(
@@ -319,6 +363,7 @@ def _write_results(
             train=train,
             fold=split.test,
             user_embeddings={label: one.latent for label, one in judged.items() if one.latent is not None},
+            surprises={label: one.surprise for label, one in judged.items() if one.surprise is not None},
         ),
         overwrite=True,
     )
@@ -351,18 +396,22 @@ def _facts(split: Split, device: str) -> dict[str, str]:
     }
 
 
-def _caveats(split: Split, judged: Mapping[str, Judged]) -> list[str]:
+def _caveats(split: Split, judged: Mapping[str, Judged], metrics: Sequence[Metric]) -> list[str]:
     caveats = [split.caveat] if split.caveat else []
     caveats += [f"{count:,} {what}" for what, count in split.counts.items()]
     caveats += [f"{count:,} events left out: {reason}" for reason, count in split.dropped.items()]
     for label, one in judged.items():
+        if silent := [str(metric) for metric in metrics if metric.is_of_values and not one.predicts]:
+            caveats.append(f"{label} orders items and predicts no values: it has no {', '.join(silent)}")
         if not one.folds_in:
             caveats.append(f"{label} cannot fold in a new user: it was trained on the test users' histories as well")
     return caveats
 
 
-def _track_setting(run: Run, recipe: Recipe, split: Split, device: str) -> None:
-    run.parameters({"seed": recipe.seed, "device": device, **_flat(recipe.model_dump(exclude={"models", "seed"}))})
+def track_setting(run: Run, recipe: Recipe, split: Split, device: str) -> None:
+    """Track what is the same for all models of a run: the data, the split, what is measured."""
+    setting = recipe.model_dump(exclude={"models", "tune", "seed"})
+    run.parameters({"seed": recipe.seed, "device": device, **_flat(setting)})
     run.dataset(split.train.digest(), name=recipe.name, source=recipe.data.path)
 
 
@@ -371,7 +420,7 @@ def _track_model(run: Run, judged: Judged, split: Split) -> None:
     run.curve(judged.curve)
     figures: dict[str, float] = {}
     for row in judged.summary.to_dict("records"):
-        key = f"{row['metric']}_at_{row['k']}"
+        key = Metric(row["metric"], row["k"]).key
         figures |= {key: row["value"], f"{key}_ci_low": row["ci_low"], f"{key}_ci_high": row["ci_high"]}
     run.figures(figures)
     run.figures({"training_seconds": float(judged.card.training["seconds"])})

@@ -34,12 +34,21 @@ __all__ = [
     "IdMap",
     "Interactions",
     "Preparation",
+    "of_items_with",
+    "of_users_with",
     "prepare",
     "prepare_into",
     "read_prepared",
 ]
 
-DROPS = (*BAD_ROWS, "below_min_value", "duplicates", "events_of_short_users", "unknown_item_events")
+DROPS = (
+    *BAD_ROWS,
+    "below_min_value",
+    "duplicates",
+    "events_of_rare_items",
+    "events_of_short_users",
+    "unknown_item_events",
+)
 """The counts of events that are read and not stored: `events` is their sum plus `interactions`."""
 
 STORED = {"data": ("float32",), "indices": ("int32",), "times": ("int64", "float64")}
@@ -315,10 +324,25 @@ def read_prepared(
         # Only values that were kept can be asked for otherwise: as binary.
         ones = np.ones(part.matrix.nnz, np.float32)
         part = replace(part, matrix=_csr(ones, part.matrix.indices, part.matrix.indptr, part.matrix.shape[1]))
-    return _of_users_with(asked.get("min_items", rules["min_items"]), part, str(directory))
+    return of_users_with(asked.get("min_items", rules["min_items"]), part, str(directory))
 
 
-def _of_users_with(min_items: int, part: Interactions, source: str) -> Interactions:
+def of_items_with(min_users: int, part: Interactions, source: str) -> Interactions:
+    """Return the items that so many users have, and the users who have any of them, counted as `from_events` does."""
+    users = np.bincount(part.matrix.indices, minlength=len(part.items))
+    common = users >= min_users
+    if common.all():
+        return part
+    if not common.any():
+        raise EventsError(
+            f"{source}: no item has {min_users} users, the most common has {users.max()}; lower min_users"
+        )
+    left = part.columns(common)
+    left = left.rows(np.diff(left.matrix.indptr) > 0)
+    return _less(left, part, {"rare_items": int((~common).sum()), "events_of_rare_items": int(users[~common].sum())})
+
+
+def of_users_with(min_items: int, part: Interactions, source: str) -> Interactions:
     """Return the users who have so many items, and the items that they have, counted as `from_events` does."""
     lengths = np.diff(part.matrix.indptr)
     long = lengths >= min_items
@@ -330,7 +354,11 @@ def _of_users_with(min_items: int, part: Interactions, source: str) -> Interacti
         )
     left = part.rows(long)
     left = left.columns(np.bincount(left.matrix.indices, minlength=len(left.items)) > 0)
-    dropped = {"short_users": int((~long).sum()), "events_of_short_users": int(lengths[~long].sum())}
+    return _less(left, part, {"short_users": int((~long).sum()), "events_of_short_users": int(lengths[~long].sum())})
+
+
+def _less(left: Interactions, part: Interactions, dropped: Mapping[str, int]) -> Interactions:
+    """Return what is left of interactions, with the counts of both."""
     counts = {**part.counts, **{key: part.counts.get(key, 0) + count for key, count in dropped.items()}}
     return replace(left, counts=counts | {"interactions": left.matrix.nnz})
 

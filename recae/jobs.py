@@ -16,8 +16,17 @@ from scipy.sparse import csr_matrix
 from recae.artifact import CARD, FittedModel, ModelCard, read_card
 from recae.device import resolve_device
 from recae.embedding import embed_users
-from recae.errors import CannotEmbed, CannotFoldIn, Diverged, EventsError, ModelError, OutputError
-from recae.evaluation import Evaluation, evaluate, places_needed
+from recae.errors import (
+    CannotEmbed,
+    CannotFoldIn,
+    CannotPredict,
+    Diverged,
+    EventsError,
+    ModelError,
+    OutputError,
+    RecipeError,
+)
+from recae.evaluation import Evaluation, evaluate, places_needed, require_values
 from recae.events import ITEM, Columns, Events, EventStream, open_events, read_events
 from recae.experiment import fit_into
 from recae.files import require_place
@@ -26,6 +35,7 @@ from recae.metrics import Metric
 from recae.models import MODELS
 from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Transductive
 from recae.notes import notes
+from recae.prediction import predict_held_out, predictor_of
 from recae.preparation import prepared_at
 from recae.profiling import stage
 from recae.progress import Listener, silence
@@ -34,7 +44,7 @@ from recae.reading import DataSection, naming_source, read_interactions, require
 from recae.sources import column_names, file_at
 from recae.splitting import SHORTEST_TO_HOLD_OUT, Fold, hold_out, hold_out_users, unseen
 from recae.tables import embeddings, recommendations, write_table
-from recae.validation import Validation
+from recae.validation import Validation, watched_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +71,7 @@ def train(
     data: DataSection,
     out: Path,
     *,
-    validation_share: float = 0.0,
+    validation_share: float | None = None,
     seed: int = 42,
     device: str = "auto",
     resume: bool = False,
@@ -71,7 +81,8 @@ def train(
     """Fit a model on all the events of a log, and write its directory; return its card, and what deserves a note.
 
     A share of the users can be kept from training to stop early by; without it an iterative model runs all its
-    epochs. Its checkpoint lies beside the directory until that is there; `resume` goes on from it.
+    epochs. None is what the model `keeps`: nothing, unless it has more to choose than when to stop. Its checkpoint lies
+    beside the directory until that is there; `resume` goes on from it.
     """
     device = resolve_device(device)
     require_place(out, CARD, overwrite=overwrite)
@@ -86,6 +97,8 @@ def train(
         )
     if validation_share and not hasattr(model, "patience"):
         raise ModelError(f"{model.name} has no epochs to stop early; leave out --validation-share")
+    if validation_share is None:
+        validation_share = getattr(model, "keeps", 0.0)
     with stage("read the log"):
         interactions, validation = read_interactions(data), None
     told = notes(interactions.counts)
@@ -96,7 +109,7 @@ def train(
         held_out_users = max(1, round(validation_share * len(interactions.users)))
         with naming_source(data.path, interactions.counts):
             interactions, fold = hold_out_users(interactions, held_out_users=held_out_users)
-        validation = Validation(fold.history.matrix, fold.held_out.matrix)
+        validation = Validation(fold.history.matrix, fold.held_out.matrix, watched_by(model))
         told |= {"users kept from training, to stop early by": held_out_users}
     elif hasattr(model, "patience"):
         told |= {"epochs, all of them; --validation-share 0.1 would keep users to stop early by": vars(model)["epochs"]}
@@ -224,9 +237,9 @@ def recommend(
     told = {
         f"{_STRANGERS}: no recommendations": int((~filled).sum()),
         f"{_UNTRAINED}: no recommendations": int((filled & ~known).sum()),
-        f"{_BELOW}: no recommendations": read.below,
+        f"{BELOW}: no recommendations": read.below,
     }
-    return Written(out, table.num_rows, _notes(model, histories) | _not_zero(told))
+    return Written(out, table.num_rows, notes_on(model, histories) | _not_zero(told))
 
 
 def embed(
@@ -249,9 +262,9 @@ def embed(
     told = {
         f"{_STRANGERS}: all of them have the vector of an empty history": strangers,
         f"{_UNTRAINED}: no vector": untrained,
-        f"{_BELOW}: no vector": read.below,
+        f"{BELOW}: no vector": read.below,
     }
-    return Written(out, table.num_rows, _notes(model, histories) | _not_zero(told))
+    return Written(out, table.num_rows, notes_on(model, histories) | _not_zero(told))
 
 
 def require_embedder(model: FittedModel) -> Embedder:
@@ -294,9 +307,16 @@ def evaluate_model(
     The metrics of the catalogue are taken over these histories, as the training data need not be here. Returns the
     evaluation, and what deserves a note.
     """
-    of_histories, of_held_out = _columns_of(source, columns, held_out), _columns_of(held_out, columns, source)
+    of_values = [str(metric) for metric in metrics if metric.is_of_values]
+    predict = predictor_of(model.model) if of_values else None
+    if of_values and predict is None:
+        raise CannotPredict(
+            f"{model.card.model}, as it was trained, orders items and predicts no values; "
+            f"leave out {', '.join(of_values)}"
+        )
+    of_histories, of_held_out = columns_beside(source, columns, held_out), columns_beside(held_out, columns, source)
     histories = read_histories(model, source, columns=of_histories, skip_bad_rows=skip_bad_rows).histories
-    told = _notes(model, histories)
+    told = notes_on(model, histories)
     if held_out is None:
         fold = hold_out(histories, seed=seed, share=0.2)
         remedy = f"a fifth of a history can be held out from {SHORTEST_TO_HOLD_OUT} items on; --held-out names a log"
@@ -304,7 +324,7 @@ def evaluate_model(
         wanted = read_histories(model, held_out, columns=of_held_out, skip_bad_rows=skip_bad_rows).histories
         seen = _as_rows(histories, wanted)
         fold = Fold(seen, unseen(wanted, seen))
-        told |= {f"held-out {note}": count for note, count in _notes(model, wanted).items()}
+        told |= {f"held-out {note}": count for note, count in notes_on(model, wanted).items()}
         again = wanted.matrix.nnz - fold.held_out.matrix.nnz
         told["held-out events whose item is in the user's history too: left out"] = again
         remedy = "the held-out items must not be in EVENTS"
@@ -315,8 +335,11 @@ def evaluate_model(
             f"{model.card.model} cannot be evaluated on histories it was not trained on, as a part of one is; "
             "recae compare trains it on the histories that are asked about"
         )
-    top = top_n(model.model.score, fold.history.matrix, places_needed(metrics), listener=listener, task="rank")
-    evaluation = evaluate(top, fold.history.matrix, fold.held_out.matrix, metrics, fold.history.matrix)
+    history, hidden = fold.history.matrix, fold.held_out.matrix
+    require_values(metrics, hidden)
+    top = top_n(model.model.score, history, places_needed(metrics), listener=listener, task="rank")
+    predicted = predict_held_out(predict, history, hidden) if predict is not None else None
+    evaluation = evaluate(top, history, hidden, metrics, history, predicted)
     told["users asked about: where the model was trained on them too, these figures flatter it"] = evaluation.users
     told["users without a held-out item: not evaluated"] = evaluation.without_target
     told["users without a history that the model knows anything of: evaluated all the same"] = (
@@ -336,8 +359,11 @@ def evaluate_recommendations(
     """Evaluate anybody's recommendations: rows of user, item and rank (or score), against rows of user and item.
 
     Every user of the held-out file counts, one without recommendations as a miss. Returns the evaluation, and what
-    deserves a note. RecipeError for a metric of the catalogue: a recommendation file does not tell the catalogue.
+    deserves a note. RecipeError for a metric of the catalogue, or of values: a file of recommendations tells neither.
     """
+    of_values = next((metric for metric in metrics if metric.is_of_values), None)
+    if of_values is not None:
+        raise RecipeError(f"metric '{of_values}' compares values, and recommendations tell none; leave it out")
     wanted = _wanted(held_out, columns, skip_bad_rows)
     offered = _read_ranked(source, columns, skip_bad_rows)
     row = wanted.users.to_index(offered["user_id"])
@@ -359,8 +385,8 @@ def evaluate_recommendations(
     }
 
 
-def _columns_of(log: str | Path | None, columns: Columns, beside: str | Path | None) -> Columns:
-    """Return the names that hold for one of two logs: none for a prepared one, if they can be meant for the other."""
+def columns_beside(log: str | Path | None, columns: Columns, beside: str | Path | None) -> Columns:
+    """Return the column names that hold for one of two logs: none for a prepared one, if the other can have them."""
     if log is None or beside is None or prepared_at(log) is None or prepared_at(beside) is not None:
         return columns
     return Columns()
@@ -409,9 +435,11 @@ def _as_rows(histories: Interactions, like: Interactions) -> Interactions:
     """Return the histories of another part's users, in its order; empty where a user has none."""
     row = histories.users.to_index(like.users.ids)
     known = row != UNKNOWN
-    one_a_row: Any = (np.ones(known.sum(), np.float32), row[known], np.append(0, np.cumsum(known)))
-    pick = csr_matrix(one_a_row, shape=(len(row), len(histories.users)))
-    matrix = csr_matrix(pick @ histories.matrix)
+    picked = histories.matrix[row[known]]  # a product would lose the zeros that are stored
+    lengths = np.zeros(len(row), np.int64)
+    lengths[known] = np.diff(picked.indptr)
+    kept: Any = (picked.data, picked.indices, np.append(0, np.cumsum(lengths)))
+    matrix = csr_matrix(kept, shape=(len(row), picked.shape[1]))
     matrix.sort_indices()
     return Interactions(matrix, like.users, histories.items, histories.item_table)
 
@@ -430,11 +458,11 @@ def _known_to(model: FittedModel, histories: Interactions) -> NDArray[np.bool_]:
 
 
 _STRANGERS = "users without an item the model knows"
-_BELOW = "users without an event that counts"
+BELOW = "users without an event that counts"
 _UNTRAINED = "users the model was not trained on, and cannot fold in"
 
 
-def _notes(model: FittedModel, histories: Interactions) -> dict[str, int]:
+def notes_on(model: FittedModel, histories: Interactions) -> dict[str, int]:
     """Return the notes on histories, with the model's own threshold in place of its name."""
     threshold = f"the model's min_value of {model.card.preparation.min_value}"
     return {note.replace("min_value", threshold): count for note, count in notes(histories.counts).items()}

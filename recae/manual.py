@@ -59,6 +59,8 @@ def page(name: str) -> Page:
 
 def _takes(schema: dict[str, Any]) -> str:
     """Return the values that a JSON schema allows, in words."""
+    if "enum" in schema:
+        return " or ".join(schema["enum"])
     if schema["type"] == "boolean":
         return "true or false"
     if schema["type"] == "array":

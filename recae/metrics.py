@@ -1,4 +1,4 @@
-"""What a ranking is worth: one function a metric, with its formula and its source.
+"""What a ranking or a prediction is worth: one function a metric, with its formula and its source.
 
 Metrics per user take hits, held_out and k:
     hits       (users, n) bool: is the item in this place, best first, a held-out one? n may be less than k: the
@@ -9,7 +9,13 @@ Metrics of the catalogue take items, train and k:
     items      (users, n) columns, best first; negative for a gap, or for an item outside the catalogue
     train      (users, items) CSR: the interactions the model learned from
     returns    one number
-In the formulas r is a place from 1, hit_r is 1 where the item there is held out, |H| = held_out.
+Metrics of values, of a user or of all users together, take what `sum_errors` makes of the errors, x̂ - x for each
+held-out value x and its prediction x̂; lower is better:
+    total      the sum of the errors' squares, or of their sizes
+    held_out   how many there are
+    returns    float64, of the shape of both
+In the formulas r is a place from 1, hit_r is 1 where the item there is held out, H are a user's held-out items,
+|H| = held_out.
 """
 
 import math
@@ -29,6 +35,7 @@ Hits = NDArray[np.bool_]
 Counts = NDArray[np.integer]
 Items = NDArray[np.integer]
 PerUser = NDArray[np.float64]
+Sums = NDArray[np.float64]
 Better = Literal["higher", "lower", "neither"]
 
 GRAM_BYTES = 128 * 2**20
@@ -37,23 +44,29 @@ GRAM_BYTES = 128 * 2**20
 
 @dataclass(frozen=True, order=True)
 class Metric:
-    """A metric and the number of places it looks at; "recall@20" in writing."""
+    """A metric and the number of places it looks at: "recall@20" in writing; 0 for one of values: "rmse"."""
 
     name: str
-    k: int
+    k: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in METRICS:
             raise RecipeError(f"unknown metric '{self.name}'{nearest(self.name, METRICS)}")
-        if self.k < 1:
+        if self.is_of_values and self.k:
+            raise RecipeError(f"metric '{self}': it looks at values, and at no places; write '{self.name}'")
+        if not self.is_of_values and self.k < 1:
             raise RecipeError(f"metric '{self.name}@{self.k}': it must look at 1 place at least")
 
     @classmethod
     def parse(cls, text: str) -> "Metric":
-        """Read "recall@20"; raises RecipeError for a name that is unknown or a k that is not a number from 1."""
-        name, _, k = text.strip().partition("@")
+        """Read "recall@20" or "rmse"; raises RecipeError for a name that is unknown or a k that is no number from 1."""
+        name, at, k = text.strip().partition("@")
         if name not in METRICS:
             raise RecipeError(f"unknown metric '{text}'{nearest(name, METRICS)}")
+        if name in VALUES:
+            if at:
+                raise RecipeError(f"metric '{text}': it looks at values, and at no places; write '{name}'")
+            return cls(name)
         if not re.fullmatch(r"[0-9]{1,9}", k):
             raise RecipeError(f"metric '{text}': say how many places it looks at, as in '{name}@20'")
         return cls(name, int(k))
@@ -66,20 +79,32 @@ class Metric:
     @property
     def key(self) -> str:
         """Return the name that tables and MLflow take, which refuse the @: "recall_at_20"."""
-        return f"{self.name}_at_{self.k}"
+        return f"{self.name}_at_{self.k}" if self.k else self.name
+
+    @property
+    def is_of_values(self) -> bool:
+        """Does it compare predicted values with held-out ones, and not look at rankings?"""
+        return self.name in VALUES
 
     @property
     def is_per_user(self) -> bool:
-        """Is there a value for each user, or only one of the whole catalogue?"""
-        return self.name in PER_USER
+        """Is there a value for each user, or only one of all of them together?"""
+        return self.name in PER_USER or (self.is_of_values and self.name not in POOLED)
 
     @property
     def better(self) -> Better:
         """Is higher better, or lower, or can neither be said?"""
-        return "higher" if self.is_per_user else CATALOGUE_BETTER[self.name]
+        if self.is_of_values:
+            return "lower"
+        return CATALOGUE_BETTER.get(self.name, "higher")
+
+    @property
+    def sign(self) -> int:
+        """Return what a value or a difference is to be multiplied by, so that higher is better."""
+        return -1 if self.better == "lower" else 1
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.k}"
+        return f"{self.name}@{self.k}" if self.k else self.name
 
 
 def find_hits(items: Items, held_out: csr_matrix) -> Hits:
@@ -110,6 +135,24 @@ def measure_users(metric: Metric, hits: Hits, held_out: Counts) -> PerUser:
 def measure_catalogue(metric: Metric, items: Items, train: csr_matrix) -> float:
     """Return the metric of all rankings together; `items` may be wider than k."""
     return CATALOGUE[metric.name](items[:, : metric.k], train, metric.k)
+
+
+def sum_errors(metric: Metric, errors: NDArray[np.floating], held_out: Counts) -> Sums:
+    """Return for each user what a metric of values adds up: the errors' squares, or their sizes.
+
+    errors (entries,) are those of the users' held-out values, user by user, `held_out` (users,) of each.
+    """
+    amounts = np.abs(errors, dtype=np.float64) ** POWER[metric.name]
+    users = np.repeat(np.arange(len(held_out)), held_out)
+    return np.bincount(users, amounts, minlength=len(held_out)).astype(np.float64)
+
+
+def measure_values(metric: Metric, total: Sums, held_out: Counts | Sums) -> PerUser:
+    """Return a metric of values for each total and the number of values that it is of, NaN where there are none."""
+    values = np.full(total.shape, np.nan)
+    some = held_out > 0
+    values[some] = VALUES[metric.name](total[some], held_out[some])
+    return values
 
 
 def recall(hits: Hits, held_out: Counts, k: int) -> PerUser:
@@ -227,6 +270,40 @@ def diversity(items: Items, train: csr_matrix, k: int) -> float:
     return float(np.mean(1 - _similarity_within(lists, _unit_columns(train, columns))[enough] / pairs))
 
 
+def root_mean_squared_error(total: Sums, held_out: Counts | Sums) -> PerUser:
+    """√(Σ_{i∈H} (x̂_i − x_i)² / |H|): "rmse", how far a user's predicted values are off, large errors above all.
+
+    Every user counts alike in its mean: the user-averaged RMSE of Gunawardana and Shani 2009 (JMLR 10, section 5.1).
+    """
+    value: PerUser = np.sqrt(total / held_out)
+    return value
+
+
+def mean_absolute_error(total: Sums, held_out: Counts | Sums) -> PerUser:
+    """Σ_{i∈H} |x̂_i − x_i| / |H|: "mae", how far a user's predicted values are off on average.
+
+    Every user counts alike in its mean: Breese, Heckerman and Kadie 1998, section 3.1.
+    """
+    value: PerUser = total / held_out
+    return value
+
+
+def global_root_mean_squared_error(total: Sums, held_out: Counts | Sums) -> PerUser:
+    """√(Σ_u Σ_{i∈H_u} (x̂_ui − x_ui)² / Σ_u |H_u|): "global_rmse", of all held-out values alike, whoever's they are.
+
+    The figure of the Netflix Prize: Bennett and Lanning 2007. Users with long histories weigh more.
+    """
+    return root_mean_squared_error(total, held_out)
+
+
+def global_mean_absolute_error(total: Sums, held_out: Counts | Sums) -> PerUser:
+    """Σ_u Σ_{i∈H_u} |x̂_ui − x_ui| / Σ_u |H_u|: "global_mae", of all held-out values alike, whoever's they are.
+
+    Herlocker et al. 2004 (ACM TOIS 22), section 4.1. Users with long histories weigh more.
+    """
+    return mean_absolute_error(total, held_out)
+
+
 PER_USER: Mapping[str, Callable[[Hits, Counts, int], PerUser]] = {
     "recall": recall,
     "truncated_recall": truncated_recall,
@@ -254,7 +331,20 @@ CATALOGUE_BETTER: Mapping[str, Better] = {
     "diversity": "higher",
 }
 
-METRICS = (*PER_USER, *CATALOGUE)
+VALUES: Mapping[str, Callable[[Sums, Counts | Sums], PerUser]] = {
+    "rmse": root_mean_squared_error,
+    "mae": mean_absolute_error,
+    "global_rmse": global_root_mean_squared_error,
+    "global_mae": global_mean_absolute_error,
+}
+
+POWER: Mapping[str, int] = {"rmse": 2, "mae": 1, "global_rmse": 2, "global_mae": 1}
+"""What the errors are raised to before a metric of values adds them up."""
+
+POOLED = ("global_rmse", "global_mae")
+"""The metrics of values that are of all users together."""
+
+METRICS = (*PER_USER, *VALUES, *CATALOGUE)
 
 
 def _found(hits: Hits) -> PerUser:

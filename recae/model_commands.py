@@ -16,6 +16,7 @@ from recae.options import (
     Duplicates,
     EmbeddingKind,
     Events,
+    EventsAfter,
     ItemCol,
     ItemTable,
     Json,
@@ -34,7 +35,9 @@ from recae.options import (
     TimeCol,
     UserCol,
     ValueCol,
+    Values,
     data_section,
+    model_and_log,
     names,
 )
 
@@ -43,9 +46,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: ModelName,
-    events: Events,
     out: Out,
+    model: ModelName = "",
+    events: EventsAfter = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,11 +63,19 @@ def train(
     time_col: TimeCol = None,
     min_value: MinValue = None,
     min_items: MinItems = None,
+    values: Values = None,
     duplicates: Duplicates = None,
     items: ItemTable = None,
     validation_share: Annotated[
-        float, typer.Option("--validation-share", min=0, max=0.5, help="Users kept from training, to stop early by.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            "--validation-share",
+            min=0,
+            max=0.5,
+            help="Users kept from training, to stop early by.",
+            show_default="0; of the hybrid, 0.1",
+        ),
+    ] = None,
     skip_bad_rows: SkipBadRows = False,
     seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The model's seed.")] = 42,
     device: Device = "auto",
@@ -74,19 +85,21 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Fit one model on all the events, and leave a model directory."""
+    """Fit one model on all the events, and leave a model directory; without MODEL, the default one."""
     from recae import console, jobs, profiling
     from recae.models import build
     from recae.recipe import read_settings
 
+    model, log = model_and_log(model, events)
     built = build(model, **read_settings(settings or []))
     columns = names(user_col, item_col, value_col, time_col)
     data = data_section(
-        events,
+        log,
         columns,
         items=items,
         min_value=min_value,
         min_items=min_items,
+        values=values,
         duplicates=duplicates,
         skip_bad_rows=skip_bad_rows,
     )
@@ -112,6 +125,10 @@ def train(
             f"{out}: {built!r}, trained on {card.data.users:,} users, {card.data.items:,} items and "
             f"{card.data.interactions:,} interactions in {card.training['seconds']:.1f} s"
         )
+        if watched := card.training.get("watched"):
+            best, epochs = (card.training[key] for key in ("best_epoch", "epochs"))
+            reached = card.training["curve"][best - 1][watched]
+            console.say(f"best in epoch {best} of {epochs}: {watched} {reached:.4f} on the users kept from training")
         console.print_notes(notes)
         if taken:
             console.print_profile(taken)

@@ -12,6 +12,8 @@ _SAID = {
     "below_min_value": "events below min_value: left out",
     "min_value_ignored": "events have no value, so min_value was not applied",
     "duplicates": "repeated events of one user with one item: merged",
+    "rare_items": "items with fewer than min_users users: left out",
+    "events_of_rare_items": "events of those items: left out",
     "short_users": "users with fewer than min_items items: left out",
     "events_of_short_users": "events of those users: left out",
     "unknown_item_events": "events of items the model does not know: left out",

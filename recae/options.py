@@ -1,5 +1,6 @@
 """The options that commands share, spelled once, and what is made of them."""
 
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from recae.errors import MemoryRanShort, NotRecorded
+from recae.errors import InputError, MemoryRanShort, NotRecorded
 from recae.preparation import DEFAULT, LEFT_OPEN, MIN_ITEMS
 from recae.preparation import Duplicates as Rule
+from recae.preparation import Values as Kept
 
 if TYPE_CHECKING:
     from recae.reading import DataSection
@@ -20,7 +22,29 @@ if TYPE_CHECKING:
 RAW_LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
 LOG = "A log: CSV, TSV, Parquet, Arrow, a known zip; or what recae data prepare made of one, whose rules then hold."
 LARGEST_SEED = 2**32 - 1
-MODEL_NAMES = ("random", "popularity", "item-knn", "als", "bpr", "ease", "rdlae", "mult-dae", "mult-vae", "rec-vae")
+MODEL_NAMES = (
+    "random",
+    "popularity",
+    "item-mean",
+    "item-knn",
+    "als",
+    "rating-als",
+    "bpr",
+    "ease",
+    "rdlae",
+    "elsa",
+    "spectral",
+    "infinite-ae",
+    "kernel-ae",
+    "autoencoder",
+    "sparse-ae",
+    "mult-dae",
+    "cdae",
+    "mult-vae",
+    "rec-vae",
+    "vamp-vae",
+    "hybrid",
+)
 """The keys of `recae.models.MODELS`, spelled again because asking there loads torch; a test compares them."""
 
 _show_otherwise = warnings.showwarning
@@ -63,11 +87,26 @@ def duplicates(otherwise: str) -> Any:
 
 
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as pipelines/movielens-small.yaml.")]
+RecipeData = Annotated[Path | None, typer.Option("--data", help="Your own log instead of the recipe's.")]
+RecipeOut = Annotated[Path | None, typer.Option("--out", help="The results' directory; by default a new one in runs/.")]
+RecipeSet = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key, as models.ease.l2=300; repeatable."),
+]
+RecipeSeed = Annotated[
+    int | None, typer.Option("--seed", help="The models' seed; the split has its own, --set split.seed=…")
+]
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help=f"One of {', '.join(MODEL_NAMES)}: see `recae models`.")
+    str,
+    typer.Argument(
+        metavar="[MODEL]",
+        help=f"default (the hybrid), or one of {', '.join(MODEL_NAMES)}: see `recae models`.",
+        show_default="default",
+    ),
 ]
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What train or compare wrote for a model.")]
 Events = Annotated[Path, typer.Argument(metavar="EVENTS", help=LOG)]
+EventsAfter = Annotated[Path | None, typer.Argument(metavar="EVENTS", help=LOG, show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="The directory to write; it appears whole or not at all.")]
 OutTable = Annotated[Path, typer.Option("--out", help="The .parquet file to write; it appears whole or not at all.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
@@ -90,6 +129,9 @@ MinItemsOfRecipe = Annotated[int | None, min_items("the recipe's")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Drop bad rows and count them instead of stopping.")]
 Duplicates = Annotated[Rule | None, duplicates(DEFAULT.duplicates)]
 DuplicatesOfRecipe = Annotated[Rule | None, duplicates("the recipe's")]
+Values = Annotated[
+    Kept | None, typer.Option("--values", help="keep: those of the log, such as ratings.", show_default=DEFAULT.values)
+]
 EmbeddingKind = Literal["latent", "retrieval"]
 """`recae.models.base.EmbeddingKind`, spelled again for the same reason as MODEL_NAMES."""
 Metrics = Annotated[str, typer.Option("--metrics", help="A list such as recall@20,ndcg@100.")]
@@ -101,6 +143,20 @@ METRICS_PER_USER = "ndcg@100,recall@20,recall@50,mrr@100"
 def names(user: str | None, item: str | None, value: str | None, time: str | None) -> dict[str, str | None]:
     """Return the column options by what the columns are."""
     return {"user": user, "item": item, "value": value, "time": time}
+
+
+def name_of(log: Path) -> str:
+    """Return a log's file name as the name of an experiment: letters, digits, dots, dashes."""
+    return re.sub(r"[^\w.-]+", "-", log.name.split(".")[0]).strip("-.") or "log"
+
+
+def model_and_log(first: str, second: Path | None) -> tuple[str, Path]:
+    """Return what MODEL EVENTS, or EVENTS alone, say; InputError where there is no log among them."""
+    if second is not None:
+        return first, second
+    if not first or (first in (*MODEL_NAMES, "default") and not Path(first).exists()):
+        raise InputError(f"train {first or 'MODEL'} wants a log: recae train {first or 'MODEL'} EVENTS --out DIR")
+    return "default", Path(first)
 
 
 def data_section(

@@ -18,7 +18,7 @@ class Step:
 class TrainingSummary:
     """What an iterative fit did: how many epochs it ran, and the figures measured at each of them, in order.
 
-    `best_epoch`, counted from 1, is the one whose weights the model kept.
+    `best_epoch`, counted from 1, is the one whose weights the model kept, by the figure of the key `watched`, if any.
     """
 
     epochs: int
@@ -26,6 +26,7 @@ class TrainingSummary:
     updates: int
     seconds: float
     curve: list[dict[str, float]]
+    watched: str | None = None
 
 
 Listener = Callable[[Step], None]

@@ -174,11 +174,16 @@ def ranked_lists(
     return TopN(items, np.where(taken, -np.arange(1.0, n + 1), -np.inf).astype(np.float32))
 
 
+def rows_of_whole(items: int) -> int:
+    """Return how many histories a model is asked about in one call that answers for every item: see WHOLE."""
+    return max(FEWEST_ROWS, min(ROWS_PER_CALL["cpu"], WHOLE // (4 * items) // FEWEST_ROWS * FEWEST_ROWS))
+
+
 def _plan(score: Score, items: int, k: int) -> _Plan:
     model = by_tile(score)
     if model is None:
         kind, whole = "cpu", items
-        rows = max(FEWEST_ROWS, min(ROWS_PER_CALL[kind], WHOLE // (4 * items) // FEWEST_ROWS * FEWEST_ROWS))
+        rows = rows_of_whole(items)
     else:
         kind, whole = device_of(model).type, 0
         rows = ROWS_PER_CALL[kind]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from recae.errors import EventsError, ModelError, RecipeError, SplitError
 from recae.events import Columns, Events, EventStream, open_events, read_given_split, read_items
 from recae.files import require_place, whole_directory
-from recae.interactions import OTHERWISE, Interactions, prepare_into, read_prepared
+from recae.interactions import OTHERWISE, Interactions, of_items_with, of_users_with, prepare_into, read_prepared
 from recae.notes import notes
 from recae.preparation import (
     DEFAULT,
@@ -53,14 +53,15 @@ class DataSection(Section):
     """Where the log is and which of its events count.
 
     `path` is relative to the recipe's folder, and may be what `data prepare` wrote, whose rules then hold where no
-    others are given. `min_value` keeps events of at least that value and makes them all 1; `min_items` drops users
-    with fewer items.
+    others are given. `min_value` keeps events of at least that value and makes them all 1; `min_users` drops items
+    with fewer users, and after that `min_items` drops users with fewer items: each in one pass.
     """
 
     path: str
     items: str | None = None
     columns: ColumnsSection = ColumnsSection()
     min_value: float | None = DEFAULT.min_value
+    min_users: Annotated[int, Field(ge=1)] = 1
     min_items: Annotated[int, Field(ge=1)] = MIN_ITEMS
     values: Values = DEFAULT.values
     duplicates: Duplicates = DEFAULT.duplicates
@@ -137,6 +138,10 @@ def read_interactions(data: DataSection, *, otherwise: str = OTHERWISE) -> Inter
 
     For `otherwise` see `recae.interactions.read_prepared`.
     """
+    if data.min_users > 1:
+        # Items come first, so no user may have gone before them.
+        everything = read_interactions(data.model_copy(update={"min_users": 1, "min_items": 1}), otherwise=otherwise)
+        return of_users_with(data.min_items, of_items_with(data.min_users, everything, data.path), data.path)
     directory = prepared_at(data.path)
     if directory is not None:
         if data.items is not None:

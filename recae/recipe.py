@@ -6,6 +6,7 @@ that names the nearest known one, and the resolved recipe can be printed as YAML
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +17,7 @@ from recae.errors import ModelError, RecipeError, nearest
 from recae.metrics import Metric
 from recae.models import build
 from recae.models.base import Recommender, hyper_parameters_of
+from recae.ranges import Range, plain, read_range
 from recae.reading import ColumnsSection, DataSection, Section, checked, problem_in_words, short
 
 DEFAULT_METRICS = ("ndcg@100", "recall@20", "recall@50", "truncated_recall@20", "mrr@100", "coverage@20")
@@ -57,6 +59,17 @@ class Given(Section):
     seed: Seed = 98765
 
 
+class Expected(Section):
+    """What is known of the data, so that another edition or an unfinished download does not pass for it.
+
+    Users and interactions by the rules of `data`, before the split; items that training users have.
+    """
+
+    users: int | None = None
+    interactions: int | None = None
+    items: int | None = None
+
+
 class EvaluationSection(Section):
     """What is measured; the first metric is the main one, by which models are ordered and compared."""
 
@@ -84,7 +97,8 @@ class EvaluationSection(Section):
 class Recipe(Section):
     """An experiment, complete: `models` maps a label to hyper-parameters; `model` among them names the model.
 
-    `models: {ease: {l2: 400}, ease-strong: {model: ease, l2: 2000}}` compares two settings of one model.
+    `models: {ease: {l2: 400}, ease-strong: {model: ease, l2: 2000}}` compares two settings of one model. `tune` maps a
+    label to hyper-parameters and what a search may set them to (see `recae.ranges`); only a search reads it.
     """
 
     name: Name
@@ -92,8 +106,10 @@ class Recipe(Section):
     split: Annotated[StrongGeneralisation | GlobalTime | LeaveLastOut | Given, Field(discriminator="kind")] = (
         StrongGeneralisation(kind="strong-generalisation")
     )
+    expect: Expected = Expected()
     evaluation: EvaluationSection = EvaluationSection()
     models: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    tune: dict[Name, dict[str, Any]] = Field(default={})
     seed: Seed = 42
 
     @model_validator(mode="before")
@@ -105,8 +121,15 @@ class Recipe(Section):
         return raw
 
     @model_validator(mode="after")
+    def _split_is_one_of_ours(self) -> Self:
+        if isinstance(self.split, Given) and self.expect != Expected():
+            raise RecipeError("expect goes with a split that recae makes, not with one that is given; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _models_can_be_built(self) -> Self:
         self.build_models()
+        self.read_ranges()
         return self
 
     def build_models(self) -> dict[str, Recommender]:
@@ -120,14 +143,35 @@ class Recipe(Section):
                 raise ModelError(f"models.{label}: {error}") from None
         return built
 
+    def read_ranges(self) -> dict[str, dict[str, Range]]:
+        """Return what a search may set which hyper-parameters to, for each label that has any."""
+        models, read = self.build_models(), dict[str, dict[str, Range]]()
+        for label, ranges in self.tune.items():
+            if label not in models:
+                raise RecipeError(f"tune.{label}: no model of this recipe{nearest(label, models)}")
+            try:
+                read[label] = {
+                    key: read_range(f"tune.{label}.{key}", raw, partial(_made, models[label], key))
+                    for key, raw in ranges.items()
+                }
+            except ModelError as error:
+                raise ModelError(f"tune.{label}: {error}") from None
+        return {label: ranges for label, ranges in read.items() if ranges}
+
     def resolved(self) -> str:
         """Return the whole recipe as YAML, every default written out."""
-        plain = self.model_dump(mode="json")
-        plain["models"] = {
-            label: ({} if model.name == label else {"model": model.name}) | _plain(hyper_parameters_of(model))
+        whole = self.model_dump(mode="json")
+        whole["models"] = {
+            label: ({} if model.name == label else {"model": model.name})
+            | {key: plain(value) for key, value in hyper_parameters_of(model).items()}
             for label, model in self.build_models().items()
         }
-        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+        whole["tune"] = {
+            label: {key: one.plain() for key, one in ranges.items()} for label, ranges in self.read_ranges().items()
+        }
+        if not whole["tune"]:
+            del whole["tune"]
+        return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=120)
 
 
 def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -250,8 +294,9 @@ def _apply(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
     place[last] = value
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+def _made(model: Recommender, key: str, value: Any) -> Any:
+    """Return what a model makes of a value of one of its hyper-parameters, beside the others that it has."""
+    return getattr(build(model.name, **hyper_parameters_of(model) | {key: value}), key)
 
 
 def _problem_in_words(problem: Any) -> str:
@@ -292,6 +337,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "": Recipe,
     "data": DataSection,
     "evaluation": EvaluationSection,
+    "expect": Expected,
     "data.columns": ColumnsSection,
 }
 

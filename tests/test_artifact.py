@@ -36,6 +36,7 @@ SMALL = {
     "mult-dae": {"hidden": 5, "latent": 4, "epochs": 1},
     "mult-vae": {"hidden": 5, "latent": 4, "epochs": 1},
     "rec-vae": {"hidden": 5, "layers": 2, "latent": 4, "epochs": 1},
+    "vamp-vae": {"hidden": 5, "latent": 4, "pseudo_inputs": 3, "epochs": 1},
 }
 """Settings that are quick."""
 

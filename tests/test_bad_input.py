@@ -25,6 +25,7 @@ def prepared(tmp_path_factory) -> Path:
     folder = write_inputs(tmp_path_factory.mktemp("prepared"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        log().assign(value=-log()["value"]).to_csv("negative.csv", index=False)
         assert call("train", "ease", "log.csv", "--out", "ease", "--min-value", "2").code == 0
         assert call("train", "bpr", "log.csv", "--out", "bpr", "--set", "iterations=1", "--min-items", "1").code == 0
         assert call("recommend", "ease", "log.csv", "--out", "top.parquet").code == 0
@@ -299,7 +300,7 @@ def test_a_bad_option_of_train(options, said, inputs, monkeypatch):
         ),
         ("recommend ease log.csv --out log.csv/new.parquet", "log.csv/new.parquet"),
         ("recommend ease log.csv --out new.parquet --device cuda", "no CUDA device here; pass --device cpu"),
-        ("embed ease log.csv --out new.parquet", "ease has no embeddings; these models have: als, bpr"),
+        ("embed ease log.csv --out new.parquet", "ease has no embeddings; these models have: als, "),
         ("embed bpr log.csv --out new.parquet --kind deep", "'--kind'"),
         ("embed bpr --out new.parquet", "embed takes either EVENTS, whose users it embeds, or --items"),
         ("embed bpr log.csv --items --out new.parquet", "embed takes either EVENTS, whose users it embeds, or --items"),
@@ -308,6 +309,30 @@ def test_a_bad_option_of_train(options, said, inputs, monkeypatch):
         ("train ease log.csv --out . --overwrite", ".: give the output a name of its own, such as result"),
         (f"train ease log.csv --out {'x' * 250}", "this name is too long for a directory; choose a shorter one"),
         (f"recommend ease log.csv --out {'x' * 300}.parquet", "this name is too long for a file; choose a shorter one"),
+        (
+            "train autoencoder log.csv --out new --values keep --set likelihood=bernoulli",
+            "autoencoder: likelihood = bernoulli wants values from 0 to 1, and there is 5 among them; give likelihood",
+        ),
+        (
+            "train mult-vae negative.csv --out new --values keep --min-items 1 --set likelihood=poisson",
+            "mult-vae: likelihood = poisson wants values from 0, and there is -5 among them; give",
+        ),
+        (
+            "compare tiny.yaml --out new --set evaluation.metrics=[rmse]",
+            "metric 'rmse' compares values, and every held-out",
+        ),
+        (
+            "compare tiny.yaml --out new --set data.values=keep --set models.mult-vae.likelihood=bernoulli",
+            "models.mult-vae: mult-vae: likelihood = bernoulli wants values from 0 to 1",
+        ),
+        (
+            "evaluate ease log.csv --metrics rmse",
+            "ease, as it was trained, orders items and predicts no values; leave out rmse",
+        ),
+        (
+            "evaluate --recommendations top.parquet --held-out log.csv --metrics ndcg@5,mae",
+            "metric 'mae' compares values, and recommendations tell none; leave it out",
+        ),
         ("train mult-dae log.csv --out new --set latent=20000000000", "latent = 20000000000: input should be less"),
         ("evaluate", "evaluate needs MODEL_DIR and EVENTS, or --recommendations FILE and --held-out FILE"),
         ("evaluate ease", "evaluate needs MODEL_DIR and EVENTS"),
@@ -346,7 +371,7 @@ def test_a_model_that_does_not_fit_the_memory(error, inputs, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "bad.yaml: a recipe is a mapping with the keys name, data, split, evaluation, models, seed"),
+        ("", "bad.yaml: a recipe is a mapping with the keys name, data, split, expect, evaluation, models, tune, seed"),
         ("- ease", "bad.yaml: a recipe is a mapping"),
         ("name: [", "bad.yaml: cannot be read as YAML"),
         (RECIPE.replace("models:", "modles:"), "bad.yaml: unknown key 'modles'; did you mean 'models'?"),
@@ -358,6 +383,8 @@ def test_a_model_that_does_not_fit_the_memory(error, inputs, monkeypatch):
         (RECIPE.replace("log.csv", "lgo.csv"), "lgo.csv: no such file or folder; check the path"),
         (RECIPE.replace("items.csv", "tiny.yaml"), "tiny.yaml: not an item table"),
         (RECIPE.replace("ndcg@10", "coverage@10"), "bad.yaml: evaluation.metrics: 'coverage@10' comes first"),
+        (RECIPE.replace("ndcg@10", "global_rmse"), "bad.yaml: evaluation.metrics: 'global_rmse' comes first"),
+        (RECIPE.replace("ndcg@10", "rmse@10"), "bad.yaml: evaluation.metrics: metric 'rmse@10': it looks at values"),
         (
             RECIPE.replace("held_out_users: 12", "held_out_users: 1000"),
             "log.csv: 1000 held-out users for validation and as many",

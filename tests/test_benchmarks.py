@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -118,6 +119,24 @@ def test_a_curve_is_taken_again_unless_all_it_depends_on_is_the_same(
     assert (runs(), runs()) == (5, 5)
 
 
+def test_fake_users_are_as_long_as_real_ones_and_all_like_one_item(benchmark: Callable[[str], ModuleType]) -> None:
+    anomalies = benchmark("anomalies")
+    rng = np.random.default_rng(0)
+    real = csr_matrix((rng.random((600, 80)) < np.linspace(0.02, 0.6, 80)).astype(np.float32))
+    lengths, popularity = np.diff(real.indptr), np.bincount(real.indices)
+    for attack in anomalies.ATTACKS:
+        histories, fake = anomalies.plant(real, attack, 1)
+        made = histories[fake]
+        assert (fake.sum(), fake[:600].sum(), abs(histories[~fake] - real).nnz) == (6, 0, 0)
+        assert set(np.diff(made.indptr)) <= set(lengths)
+        assert made.has_canonical_format
+        assert (np.diff(made.tocsc().indptr) == 6).any()
+        by_popularity = popularity[made.indices].mean() - popularity.mean()
+        assert (by_popularity > 0.1 * popularity.mean()) == (attack != "random")
+        assert (histories != anomalies.plant(real, attack, 1)[0]).nnz == 0
+        assert (histories[fake] != anomalies.plant(real, attack, 2)[0][fake]).nnz > 0
+
+
 def nothing(folder: Path) -> tuple[Path, str]:
     return folder, f"{folder}/ml-1m-strong.zip is not there"
 
@@ -136,7 +155,7 @@ def another_zip(folder: Path) -> tuple[Path, str]:
     return write(folder, **tables), f"{folder}/ml-1m-strong.zip has no ml-1m-strong/train.csv in it"
 
 
-@pytest.mark.parametrize("name", ["sampled", "peers", "quality"])
+@pytest.mark.parametrize("name", ["sampled", "peers", "quality", "generation"])
 @pytest.mark.parametrize("amiss", [nothing, a_file, no_zip, another_zip])
 def test_data_that_is_amiss_is_one_line_and_code_2(
     name: str,

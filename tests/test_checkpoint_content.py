@@ -20,6 +20,7 @@ from recae.models.base import FitOptions
 from recae.models.mult_dae import MultDAE
 from recae.models.mult_vae import MultVAE
 from recae.models.rec_vae import RecVAE
+from recae.models.vamp_vae import VampVAE
 from recae.progress import Step
 from recae.tensors import forms_of
 
@@ -30,6 +31,7 @@ KINDS = [
     MultDAE(**TINY, negatives=5, weight_decay=0.0),
     MultDAE(**TINY, hidden=3, averaging=0.9),
     RecVAE(**TINY, hidden=3, layers=2, averaging=0.9),
+    VampVAE(**TINY, hidden=3, pseudo_inputs=2, averaging=0.0),
 ]
 """Every kind of state that a training can have."""
 
@@ -39,7 +41,7 @@ def stopped(model: Any, path: Path, *, validated: bool = True) -> None:
     choose = replace(options(path), listener=stop_at_two, validation=long_training.validation() if validated else None)
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted):
         reached = iter([0.2, 0.1])
-        patched.setattr("recae.autoencoder.training._measure", lambda *_: next(reached))
+        patched.setattr("recae.validation.Validation.measure", lambda *_: next(reached))
         replace(model).fit(long_training.histories(), choose)
 
 

@@ -33,10 +33,14 @@ SMALL = ["--set", "hidden=8", "--set", "latent=4", "--set", "epochs=2"]
 FAST = ["--set", "models={popularity: {}}"]
 COMMANDS = [
     "compare",
+    "tune",
+    "units",
     "train",
     "evaluate",
     "recommend",
     "embed",
+    "generate",
+    "anomalies",
     "models",
     "doctor",
     "data list",
@@ -153,7 +157,8 @@ def test_version_is_recaes():
         ),
         ("train multvae log.csv --out x", "unknown model 'multvae'; did you mean 'mult-vae'?"),
         ("train mult-vae log.csv --out x --set latnet=3", "mult-vae has no hyper-parameter 'latnet'; did you mean 'la"),
-        ("train ease", "missing argument 'EVENTS'; see recae train --help"),
+        ("train ease --out model", "train ease wants a log: recae train ease EVENTS --out DIR"),
+        ("train --out model", "train MODEL wants a log: recae train MODEL EVENTS --out DIR"),
     ],
 )
 def test_a_slip_of_the_finger_is_told_what_was_meant(words, said):
@@ -445,7 +450,7 @@ def test_files_as_people_have_them_are_read(oddity, inputs):
 @pytest.mark.parametrize("quiet", [False, True])
 def test_memory_that_runs_short_is_one_line_beside_the_result_or_none(quiet, inputs):
     script = (
-        "import recae.models.mult_dae as home\n"
+        "import recae.autoencoder.likelihoods as home\n"
         "whole = home.multinomial\n"
         "def of_few(features, output, batch, sample):\n"
         "    if len(batch) > 20: raise MemoryError\n"

@@ -1,5 +1,6 @@
 """Comparison: significant is what chance does not make."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -21,7 +22,8 @@ COLUMNS = ["model", "other", "metric", "k", "difference", "ci_low", "ci_high", "
 
 def evaluated(values):
     values = np.asarray(values, float)
-    return Evaluation(pd.DataFrame({NDCG.key: values}), {}, len(values), int(np.isnan(values).sum()), 0)
+    held_out = (~np.isnan(values)).astype(np.int64)
+    return Evaluation(pd.DataFrame({NDCG.key: values}), {}, len(values), int(np.isnan(values).sum()), 0, held_out)
 
 
 def models(**values):
@@ -147,3 +149,17 @@ def test_holm_keeps_the_order_and_never_helps(p_values):
 
 def test_holm_of_a_textbook():
     assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_where_lower_is_better_the_lower_one_wins_and_who_has_no_value_is_in_no_pair(three):
+    rmse = Metric("rmse")
+    named = {name: one.per_user.rename(columns={NDCG.key: rmse.key}) for name, one in three.items()}
+    errors = {name: replace(three[name], per_user=frame) for name, frame in named.items()}
+    errors["silent"] = replace(three["good"], per_user=named["good"] * np.nan)
+    table = compare(errors, rmse)
+    assert set(table["model"]) | set(table["other"]) == {"good", "bad", "same"}
+    assert table["k"].tolist() == [0, 0, 0]
+    assert better_than(table) == {"good": [], "bad": ["good", "same"], "same": []}
+    assert table["p_value"].tolist() == compare(three, NDCG)["p_value"].tolist()
+    nobody = dict.fromkeys(("one", "two"), errors["silent"])
+    assert not compare(nobody, rmse)["significant"].any()

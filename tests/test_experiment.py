@@ -16,9 +16,10 @@ from mlflow import MlflowClient
 
 import recae.autoencoder.training
 import recae.tables
-from recae import experiment
+from recae import experiment, reading
 from recae.artifact import CARD, WEIGHTS, load_model
-from recae.errors import ArtifactError, EventsError, Interrupted, OutputError
+from recae.errors import ArtifactError, EventsError, Interrupted, OutputError, SplitError
+from recae.interactions import DROPS
 from recae.models import build
 from recae.recipe import read_recipe
 from recae.tracking import Tracker
@@ -203,6 +204,35 @@ def test_a_share_of_the_users_is_held_out(inputs):
     split = experiment.read_split(read_recipe(inputs / "tiny.yaml", {"split.held_out_users": 0.1}))
     users = len(split.train.users) + 2 * len(split.test.history.users)
     assert len(split.test.history.users) == len(split.validation.history.users) == round(0.1 * users)
+
+
+def test_what_the_recipe_expects_of_the_data_is_counted(inputs):
+    users, interactions = log().user_id.nunique(), len(log())
+    kept = {"data.min_items": 1, "expect": {"users": users, "interactions": interactions, "items": ITEMS}}
+    assert len(experiment.read_split(read_recipe(inputs / "tiny.yaml", kept)).train.items) == ITEMS
+    for what, number in (("users", users), ("interactions", interactions), ("items", ITEMS)):
+        said = rf"log.csv: {number:,} {what}, and the recipe expects 7; .* \(--set expect.{what}=null\)"
+        with pytest.raises(SplitError, match=said):
+            experiment.read_split(read_recipe(inputs / "tiny.yaml", {"data.min_items": 1, f"expect.{what}": 7}))
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_rare_items_go_before_users_who_have_few(prepared, inputs):
+    if prepared:
+        reading.prepare_log(reading.DataSection(path=str(inputs / "log.csv"), min_items=1), inputs / "ready")
+    rules = {"data.min_users": 15, "data.min_items": 6, "data.items": None}
+    plan = read_recipe(inputs / "tiny.yaml", rules | ({"data.path": str(inputs / "ready")} if prepared else {}))
+    found = reading.read_interactions(plan.data)
+
+    events = log().drop_duplicates(["user_id", "item_id"])
+    common = events[events.groupby("item_id")["user_id"].transform("size") >= 15]
+    left = common[common.groupby("user_id")["item_id"].transform("size") >= 6]
+    assert 0 < len(left) < len(common) < len(events)
+    assert sorted(found.users.ids) == sorted(left.user_id.unique())
+    assert found.matrix.nnz == len(left) == found.counts["interactions"]
+    assert sum(found.counts.get(drop, 0) for drop in DROPS) + found.matrix.nnz == found.counts["events"]
+    with pytest.raises(EventsError, match="no item has 1000 users, the most common has"):
+        reading.read_interactions(plan.data.model_copy(update={"min_users": 1000}))
 
 
 def test_a_log_that_comes_split_is_taken_as_it_is(inputs):

@@ -228,7 +228,9 @@ def test_latent_embeddings_are_the_bottleneck_and_a_model_without_one_says_so(va
     table = pq.read_table(tmp_path / "users.parquet")
     assert table.schema.field("embedding").type.list_size == 4
     assert done.rows == table.num_rows == len(histories.histories.users)
-    with pytest.raises(CannotEmbed, match=r"ease has no embeddings; these models have: als, bpr, .*mult-vae"):
+    with pytest.raises(
+        CannotEmbed, match=r"ease has no embeddings; these models have: als, rating-als, bpr, .*mult-vae"
+    ):
         jobs.embed_items(ease, tmp_path / "items.parquet")
 
 

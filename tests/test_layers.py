@@ -23,6 +23,7 @@ LAYERS = [
     "splitting",
     "threads selection scoring",
     "ranking",
+    "prediction",
     "metrics",
     "evaluation",
     "comparison",
@@ -30,22 +31,30 @@ LAYERS = [
     "validation models.histories models.base",
     "autoencoder",
     "models",
-    "embedding",
+    "embedding anomalies generation",
     "tables",
     "report",
     "artifact",
     "tracking",
-    "recipe",
+    "ranges",
+    "recipe search",
     "experiment",
+    "tuning",
     "jobs",
-    "manual advice",
+    "units uses manual advice",
     "serving doctor console options",
-    "data_commands model_commands",
+    "data_commands model_commands tune_command units_command uses_commands",
     "cli",
 ]
 """From the top down. A package's name stands for every module in it that has no place of its own."""
 
-ONLY_IN = {"implicit": {"models.als", "models.bpr"}, "mlflow": {"tracking"}, "pickle": set(), "dill": set()}
+ONLY_IN = {
+    "implicit": {"models.als", "models.bpr"},
+    "mlflow": {"tracking"},
+    "optuna": {"search"},
+    "pickle": set(),
+    "dill": set(),
+}
 """Who else's packages may be imported where, if at all."""
 
 INDICES_ONLY = {"pandas", "pyarrow", "mlflow", "typer"}

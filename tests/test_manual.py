@@ -69,8 +69,7 @@ def test_models_shows_one_with_its_defaults(name: str) -> None:
     assert (done.code, done.err) == (0, "")
     for parameter, default in hyper_parameters_of(build(name)).items():
         spelled = json.dumps(default)
-        line = next(line for line in done.out.splitlines() if line.split()[:1] == [parameter])
-        assert spelled in line
+        assert any(line.split()[:1] == [parameter] and spelled in line for line in done.out.splitlines())
     told = json.loads(call("models", name, "--json").out)
     assert (told["name"], [one["name"] for one in told["hyper_parameters"]]) == (
         name,

@@ -18,7 +18,17 @@ from scipy.sparse import csr_matrix
 
 from recae import metrics
 from recae.errors import RecipeError
-from recae.metrics import CATALOGUE, CATALOGUE_BETTER, METRICS, PER_USER, Metric, find_hits, measure_catalogue
+from recae.metrics import (
+    CATALOGUE,
+    CATALOGUE_BETTER,
+    METRICS,
+    PER_USER,
+    POOLED,
+    VALUES,
+    Metric,
+    find_hits,
+    measure_catalogue,
+)
 from recae.metrics import measure_users as measure
 from recae.ranking import FOREIGN_ITEM, NO_ITEM
 
@@ -251,19 +261,22 @@ def test_no_recommendations_have_no_value():
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_reads_what_it_writes(name):
-    metric = Metric(name, 20)
+    metric = Metric(name) if name in VALUES else Metric(name, 20)
     assert Metric.parse(str(metric)) == Metric.parse(f" {metric} ") == Metric.from_key(metric.key) == metric
-    assert metric.key == f"{name}_at_20"
+    assert metric.key == (name if name in VALUES else f"{name}_at_20")
     assert metric.better in ("higher", "lower", "neither")
+    assert metric.sign == (-1 if metric.better == "lower" else 1)
 
 
 def test_every_metric_says_which_way_is_better():
     assert set(CATALOGUE_BETTER) == set(CATALOGUE)
     assert Metric("gini", 5).better == "lower"
     assert Metric("ndcg", 5).better == "higher"
+    assert {Metric(name).better for name in VALUES} == {"lower"}
+    assert [Metric(name).is_per_user for name in ("rmse", "mae", *POOLED)] == [True, True, False, False]
 
 
-@pytest.mark.parametrize("function", [*PER_USER.values(), *CATALOGUE.values()])
+@pytest.mark.parametrize("function", [*PER_USER.values(), *VALUES.values(), *CATALOGUE.values()])
 def test_every_metric_names_its_source(function):
     assert re.search(r"[12][0-9]{3}|trec_eval", function.__doc__)
 
@@ -278,6 +291,8 @@ def test_every_metric_names_its_source(function):
         ("recall@ten", "as in 'recall@20'"),
         ("recall@-1", "as in 'recall@20'"),
         ("recall@0", "'recall@0': it must look at 1 place at least"),
+        ("rmse@20", "metric 'rmse@20': it looks at values, and at no places; write 'rmse'"),
+        ("rmes", "unknown metric 'rmes'; did you mean 'rmse'?"),
     ],
 )
 def test_nonsense_is_no_metric(text, complaint):

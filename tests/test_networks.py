@@ -66,7 +66,7 @@ def dense_logits(state: dict[str, torch.Tensor], rows: np.ndarray, *, variationa
 def test_logits_are_those_of_the_paper_in_float64(kind: type[Network]) -> None:
     network = ready(kind(ITEMS, (8,), 3))
 
-    found = networks.logits(network, histories())
+    found = networks.logits(network, batch_of(histories(), "cpu"))
 
     expected = dense_logits(
         networks.weights(network), histories().toarray().astype(np.float64), variational=kind is VariationalNetwork
@@ -80,12 +80,12 @@ def test_logits_are_those_of_the_paper_in_float64(kind: type[Network]) -> None:
 def test_widths_mirror_and_retrieval_vectors_multiply_to_the_logits(kind: type[Network], hidden: tuple) -> None:
     network = ready(kind(ITEMS, hidden, 3))
 
-    users = networks.retrieval_vectors(network, histories())
+    users = networks.retrieval_vectors(network, batch_of(histories(), "cpu"))
     items = networks.item_vectors(network)
 
-    assert networks.latent_vectors(network, histories()).shape == (6, 3)
+    assert networks.latent_vectors(network, batch_of(histories(), "cpu")).shape == (6, 3)
     assert users.shape == (6, (*hidden[:1], 3)[0] + 1)
-    torch.testing.assert_close(users @ items.T, networks.logits(network, histories()))
+    torch.testing.assert_close(users @ items.T, networks.logits(network, batch_of(histories(), "cpu")))
 
 
 def test_first_weights_are_xavier_and_first_biases_small() -> None:

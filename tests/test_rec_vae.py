@@ -158,7 +158,7 @@ def test_training_equals_a_plain_dense_loop_in_turns() -> None:
                 for name in [name for name in state if name.startswith("old.")]:
                     state[name] = state["encoder." + name.removeprefix("old.")].detach().clone()
 
-    found = model.fit(histories(), FitOptions(seed=3)).state()
+    found = networks.weights(model.fit(histories(), FitOptions(seed=3)).network_)
 
     assert set(found) == {name for name in state if not name.startswith("old.")}
     for name, tensor in found.items():

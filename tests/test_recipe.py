@@ -11,6 +11,7 @@ from recae.errors import InputError, ModelError, RecipeError
 from recae.interactions import Preparation
 from recae.models import MODELS
 from recae.models.base import hyper_parameters_of
+from recae.ranges import Choices, Span
 from recae.recipe import (
     DEFAULT_METRICS,
     GlobalTime,
@@ -27,6 +28,16 @@ def recipe(tmp_path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE, encoding="utf-8")
     return path
+
+
+def test_what_is_expected_goes_with_a_split_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {path: log}\nexpect: {users: 3}\nmodels: {ease: }\nsplit: {kind: given}\n")
+    with pytest.raises(RecipeError, match="expect goes with a split that recae makes"):
+        read_recipe(path)
+    assert read_recipe(path, {"split.kind": "leave-last-out"}).expect.users == 3
+    with pytest.raises(RecipeError, match=r"unknown key 'expect\.user'; did you mean 'users'"):
+        read_recipe(path, {"expect.user": 4, "split.kind": "leave-last-out"})
 
 
 def test_what_is_not_said_has_a_default(tmp_path):
@@ -60,6 +71,33 @@ def test_the_resolved_recipe_is_a_recipe_that_says_the_same(recipe, tmp_path):
     assert isinstance(read_recipe(again).split, GlobalTime)
     assert yaml.safe_load(plan.resolved())["models"]["strong"] == {"model": "ease", "l2": 2000.0}
     assert yaml.safe_load(plan.resolved())["models"]["deep"]["hidden"] == [30, 20]
+
+
+def test_ranges_are_read_as_the_model_takes_them(recipe, tmp_path):
+    settings = [
+        "tune.ease={l2: {low: 1, high: 1e3, log: true}}",
+        "tune.mult-vae.latent={low: 2, high: 9}",
+        "tune.mult-vae.hidden=[[], 8, [8, 4]]",
+        "tune.mult-vae.tied={choices: [true, false]}",
+    ]
+    with pytest.raises(ModelError, match="tied weights need a hidden layer"):
+        read_recipe(recipe, read_settings([*settings, "models.mult-vae.hidden=[]"]))
+    plan = read_recipe(recipe, read_settings(settings))
+    ranges = plan.read_ranges()
+    assert ranges == {
+        "ease": {"l2": Span(1.0, 1000.0, log=True)},
+        "mult-vae": {
+            "latent": Span(2, 9),
+            "hidden": Choices(([], [8], [8, 4])),
+            "tied": Choices((True, False)),
+        },
+    }
+    assert {type(ranges["ease"]["l2"].low), type(ranges["mult-vae"]["latent"].low)} == {float, int}
+    again = tmp_path / "again.yaml"
+    again.write_text(plan.resolved(), encoding="utf-8")
+    assert read_recipe(again).read_ranges() == ranges
+    assert read_recipe(again).resolved() == plan.resolved()
+    assert "tune" not in yaml.safe_load(read_recipe(recipe, {"tune.ease": {}}).resolved())
 
 
 def test_a_label_may_stand_for_another_setting_of_a_model(recipe):
@@ -209,6 +247,41 @@ BAD_KEYS = [
     ("data.path.x=1", "data.path is a value, so there can be no 'data.path.x'"),
 ]
 
+BAD_RANGES = [
+    ("tune.eese={l2: [1]}", "tune.eese: no model of this recipe; did you mean 'ease'?"),
+    ("tune.ease={l3: [1]}", "tune.ease: ease has no hyper-parameter 'l3'; known: l2"),
+    ("tune.mult-vae={latnt: [1]}", "tune.mult-vae: mult-vae has no hyper-parameter 'latnt'; did you mean 'latent'?"),
+    ("tune.ease={model: [als]}", "tune.ease: ease has no hyper-parameter 'model'; known: l2"),
+    ("tune.ease={l2: {low: 1, hihg: 2}}", "unknown key 'tune.ease.l2.hihg'; did you mean 'high'?"),
+    ("tune.ease={l2: {low: 1, 5: 2}}", "unknown key 'tune.ease.l2.5'; known: low, high, log, choices"),
+    ("tune.ease={l2: {low: 1}}", "'tune.ease.l2.high' is missing; write {low: …, high: …}, with log: true for"),
+    ("tune.ease={l2: 5}", "tune.ease.l2 = 5: write {low: …, high: …}, with log: true for magnitudes, or a list"),
+    ("tune.ease={l2: {}}", "'tune.ease.l2.low' is missing"),
+    ("tune.ease={l2: }", "tune.ease.l2 = None: write {low: …"),
+    ("tune.ease={l2: []}", "tune.ease.l2 = []: a list of choices is wanted"),
+    ("tune.ease={l2: {choices: 5}}", "tune.ease.l2 = 5: a list of choices is wanted"),
+    ("tune.ease={l2: {choices: [5], log: true}}", "tune.ease.l2 has choices, which need no log: leave one of the two"),
+    ("tune.ease={l2: [5, 6, 5.0]}", "tune.ease.l2: 5.0 is there twice"),
+    ("tune.ease={l2: [5, high]}", "tune.ease: ease: l2 = 'high': input should be a valid number"),
+    ("tune.ease={l2: {low: 2, high: 2}}", "tune.ease.l2: low = 2 is not below high = 2"),
+    ("tune.ease={l2: {low: 2, high: many}}", "tune.ease.l2.high = 'many': a number is wanted; or a list of choices"),
+    ("tune.ease={l2: {low: true, high: 2}}", "tune.ease.l2.low = True: a number is wanted"),
+    ("tune.ease={l2: {low: -1, high: 2}}", "tune.ease: ease: l2 = -1: input should be greater than 0"),
+    ("tune.ease={l2: {low: 1, high: .inf}}", "tune.ease: ease: l2 = inf: input should be a finite number"),
+    ("tune.ease={l2: {low: 1, high: 2, log: 10}}", "tune.ease.l2.log = 10: true or false is wanted"),
+    ("tune.mult-vae={kl_cap: {low: 0, high: 2, log: true}}", "tune.mult-vae.kl_cap: low = 0 has no logarithm"),
+    ("tune.mult-vae={dropout: {low: 0, high: 1}}", "tune.mult-vae: mult-vae: dropout = 1: input should be less than 1"),
+    (
+        "tune.mult-vae={latent: {low: 2.5, high: 9}}",
+        "tune.mult-vae: mult-vae: latent = 2.5: input should be a valid int",
+    ),
+    ("tune.mult-vae={hidden: {low: 2, high: 9}}", "tune.mult-vae.hidden is no number that could have a range; write"),
+    ("tune.mult-vae={tied: {low: 0, high: 1}}", "tune.mult-vae: mult-vae: tied = 0: input should be a valid boolean"),
+    ("tune=5", "tune = 5: a mapping of keys to values is wanted"),
+    ("tune.ease=", "tune.ease = None: a mapping of keys to values is wanted"),
+    ("tune.ease.l2.low=1", "'tune.ease.l2.high' is missing"),
+]
+
 BAD_VALUES = [
     ("name=3", "name = 3: a name starts with"),
     ("name=a/b", "name = 'a/b': a name starts with"),
@@ -254,7 +327,7 @@ BAD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("setting", "said"), BAD_KEYS + BAD_VALUES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("setting", "said"), BAD_KEYS + BAD_RANGES + BAD_VALUES, ids=lambda value: str(value)[:40])
 def test_what_makes_no_sense_is_told_by_file_and_key(setting, said, recipe):
     with pytest.raises((RecipeError, ModelError)) as error:
         read_recipe(recipe, read_settings([setting]))
@@ -275,7 +348,7 @@ def test_what_is_missing_is_told(key, recipe):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "a recipe is a mapping with the keys name, data, split, evaluation, models, seed"),
+        (b"", "a recipe is a mapping with the keys name, data, split, expect, evaluation, models, tune, seed"),
         (b"# nothing\n", "a recipe is a mapping"),
         (b"- ease\n- als\n", "a recipe is a mapping"),
         (b"just words", "a recipe is a mapping"),

@@ -12,17 +12,20 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix, random_array
 
+from recae.anomalies import Surprise, of_users
 from recae.comparison import compare
 from recae.errors import OutputError
-from recae.evaluation import evaluate, summarise
+from recae.evaluation import Evaluation, evaluate, summarise
 from recae.interactions import IdMap, Interactions
 from recae.metrics import Metric
 from recae.ranking import NO_ITEM, TopN
 from recae.report import ReportInput, render_report, write_report
+from recae.report.curves import read_curves
 from recae.report.measures import gain_by_bin, length_bins, recall_by_k, share_by_popularity, user_map
+from recae.report.oddities import EXPLAINED_USERS, explained_users, find_oddities
 from recae.report.people import LISTED, PEOPLE, choose_people, portray
 from recae.report.plots import PAINT, SERIES, Style
-from recae.report.results import quality_table
+from recae.report.results import quality_table, value_table
 from recae.report.results import summarise as sum_up
 from recae.splitting import Fold
 
@@ -117,7 +120,14 @@ def make_report(
         train=train,
         fold=Fold(train, interactions(held_out, table)),
         user_embeddings={models[0]: generator.normal(size=(users, 4)).astype(np.float32)},
+        surprises={models[0]: surprise(history, generator)},
     )
+
+
+def surprise(history: csr_matrix, generator: np.random.Generator) -> Surprise:
+    """Return how much random histories surprise nobody in particular."""
+    lengths, of_each = np.diff(history.indptr).astype(np.int64), generator.gamma(9, size=history.nnz)
+    return Surprise(of_each.astype(np.float32), of_users(of_each, lengths), lengths)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +170,7 @@ def test_every_reference_inside_the_page_finds_its_one_target(html: str) -> None
 def test_pictures_have_words_and_follow_the_reader_theme(html: str) -> None:
     page = Page(html)
     figures, pictures = page.named("figure"), [svg for svg in page.named("svg") if svg.get("role") == "img"]
-    assert len(figures) == len(pictures) == len(page.named("figcaption")) == 6
+    assert len(figures) == len(pictures) == len(page.named("figcaption")) == 7
     assert all(len(str(picture["aria-label"])) > 20 for picture in pictures)
     assert all(svg.get("role") == "img" or svg.get("aria-hidden") == "true" for svg in page.named("svg"))
     assert "prefers-color-scheme: dark" in html
@@ -175,11 +185,52 @@ def test_tables_have_headers(html: str) -> None:
 def test_the_page_says_what_the_tables_say(report: ReportInput, html: str) -> None:
     text = Page(html).text
     best = report.metrics[(report.metrics["metric"] == "ndcg")].set_index("model").loc["ease"]
-    assert f"ease ranks best: ndcg@10 {best['value']:.4f}" in text
+    assert f"ease is best: ndcg@10 {best['value']:.4f}" in text
     assert f"measured on {best['users']} users" in text
     for value in report.metrics["value"]:
         assert f"{value:.4f}" in text
     for part in ("2 users have no target.", "seed: 42", "2025-01-01", "Film 7", "user-0", "the share of the held-out"):
+        assert part in text
+
+
+def test_where_lower_is_better_the_lowest_comes_first_and_who_has_none_last(report: ReportInput) -> None:
+    errors = {"ease": 0.8, "popularity": np.nan, "random": 0.5}
+    rmse = Metric("rmse")
+    per_user = report.per_user.assign(rmse=report.per_user["model"].map(errors) + 0.01 * report.per_user["ndcg_at_10"])
+    held_out = np.diff(report.fold.held_out.matrix.indptr)
+    judged = {
+        model: Evaluation(frame.reset_index()[["rmse"]], {}, len(frame), 0, 0, held_out)
+        for model, frame in per_user.groupby("model")
+    }
+    rows = pd.concat([summarise(one, resamples=20).assign(model=model) for model, one in judged.items()])
+    curve = pd.DataFrame({"loss": [3.0, 2.0, 1.0], "rmse": [0.9, 0.7, 0.8]})
+    of_values = replace(
+        report,
+        metrics=pd.concat([rows, report.metrics]),
+        per_user=per_user,
+        main_metric=rmse,
+        comparisons=compare(judged, rmse, resamples=50, permutations=200),
+        curves={"ease": curve},
+    )
+    assert of_values.models == ["random", "ease", "popularity"]
+    assert list(of_values.user_values) == ["random", "ease"]
+    best = sum_up(of_values)
+    assert best.best == "random"
+    assert best.second is not None
+    assert 0 < best.second.ci_low <= best.second.difference <= best.second.ci_high
+    assert best.second.significant
+    table = value_table(of_values)
+    assert [row.better_than for row in table.rows] == ["ease", "–", "–"]
+    assert [row.cells[0].best for row in table.rows] == [True, False, False]
+    assert not quality_table(of_values).tested
+    assert read_curves(of_values)[0].best_epoch == 2
+    text = Page(render_report(of_values)).text
+    for part in (
+        "random is best: rmse",
+        "Errors of predicted values, lower is better",
+        "Ranking quality",
+        "It beats the second, ease",
+    ):
         assert part in text
 
 
@@ -259,7 +310,7 @@ def with_gaps_only(report: ReportInput) -> ReportInput:
 
 def bare(report: ReportInput) -> ReportInput:
     """Leave nothing but the figures: no picture, and so quick to render."""
-    return replace(report, curves={}, user_embeddings={}, top={}, per_user=pd.DataFrame())
+    return replace(report, curves={}, user_embeddings={}, surprises={}, top={}, per_user=pd.DataFrame())
 
 
 # A page is made once for several gaps that have nothing to do with each other.
@@ -279,6 +330,7 @@ MISSING: dict[str, list[Callable[[ReportInput], ReportInput]]] = {
     "epochs but one, finite vectors, some titles, genres, times": [
         lambda r: with_curves(r, epoch=[1], loss=[3.0], ndcg_at_10=[0.1]),
         lambda r: with_vectors(r, np.full((40, 3), np.nan)),
+        lambda r: replace(r, surprises={"ease": replace(r.surprises["ease"], of_user=np.full(40, np.nan))}),
         lambda r: with_items(r, pd.DataFrame({"title": [None, " ", "Film"] * 20})),
         lambda r: replace(r, fold=Fold(replace(r.fold.history, times=None), r.fold.held_out)),
     ],
@@ -297,8 +349,32 @@ def test_the_page_survives_what_is_missing(report: ReportInput, what: str) -> No
         report = take_away(report)
     page = Page(render_report(report))
     assert page.open == []
-    assert len(page.named("section")) == 6
+    assert len(page.named("section")) == 7
     assert "nan" not in re.findall(r"[a-z]+", page.text.lower())
+
+
+def test_the_user_who_is_hardest_to_explain_is_named_with_what_surprises(report: ReportInput) -> None:
+    known = report.surprises["ease"]
+    of_each, of_user = known.of_each.copy(), known.of_user.copy()
+    of_user[7], last = 99, int(known.lengths[:8].sum()) - 1
+    of_each[last] = 99
+    odd = replace(report, surprises={"random": replace(known, of_each=of_each, of_user=of_user)})
+    found = find_oddities(odd)
+    assert found is not None
+    assert (found.model, found.oddest[0].user, found.surprise[0]) == ("random", "user-007", 99)
+    film = f"Film {report.fold.history.matrix.indices[last]}"
+    assert found.oddest[0].items[0] == film
+    row = Page(render_report(odd)).text.split("what surprises most")[1].split("user-")[1]
+    assert row.startswith("007 +")
+    assert film in row
+    assert "No model of this experiment has a likelihood" in Page(render_report(bare(report))).text
+
+
+@pytest.mark.parametrize("users", [0, 1, 5, 7000])
+def test_users_to_explain_are_evenly_drawn(users: int) -> None:
+    rows = explained_users(users)
+    assert len(rows) == min(users, EXPLAINED_USERS)
+    assert not users or (rows[0], rows[-1]) == (0, users - 1)
 
 
 @pytest.mark.parametrize(("users", "models"), [(2, 3), (1, 2), (3, 1), (40, 15)])

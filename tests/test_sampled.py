@@ -185,7 +185,7 @@ def test_parts_of_a_batch_share_the_sample_and_make_the_same_update(
             raise MemoryError
         return multinomial(features, output, batch, sample)
 
-    monkeypatch.setattr(f"recae.models.{model.name.replace('-', '_')}.multinomial", of_few)
+    monkeypatch.setattr("recae.autoencoder.likelihoods.multinomial", of_few)
     with pytest.warns(MemoryRanShort):
         parts = replace(model).fit(histories())
 

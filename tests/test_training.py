@@ -116,7 +116,7 @@ def test_where_memory_runs_out_parts_of_a_batch_make_the_same_update(
     model: MultVAE | MultDAE, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = replace(model, epochs=3).fit(histories())
-    home = f"recae.models.{model.name.replace('-', '_')}.multinomial"
+    home = "recae.autoencoder.likelihoods.multinomial"
 
     def multinomial_of_few(features: torch.Tensor, output: torch.nn.Linear, batch: Batch, sample: None) -> torch.Tensor:
         if len(batch) > 20:
@@ -161,7 +161,7 @@ def test_every_epoch_tries_whole_batches_again_and_warns_only_of_fewer_users_tha
         told[-1].append(message)
 
     whole = replace(model).fit(histories())
-    monkeypatch.setattr("recae.models.mult_dae.multinomial", multinomial_of_few)
+    monkeypatch.setattr("recae.autoencoder.likelihoods.multinomial", multinomial_of_few)
     monkeypatch.setattr("recae.autoencoder.training.warnings.warn", warn)
     next_epoch()
     parts = model.fit(histories(), FitOptions(listener=next_epoch))
@@ -195,7 +195,7 @@ def test_a_short_batch_that_ran_out_of_memory_is_forgotten_after_the_epoch(monke
             raise MemoryError
         return multinomial(features, output, batch)
 
-    monkeypatch.setattr("recae.models.mult_dae.multinomial", short_once)
+    monkeypatch.setattr("recae.autoencoder.likelihoods.multinomial", short_once)
     with pytest.warns(MemoryRanShort):
         model.fit(histories())
 
@@ -207,7 +207,7 @@ def test_no_memory_for_a_single_user_is_one_line(model: MultVAE | MultDAE, monke
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(f"recae.models.{model.name.replace('-', '_')}.multinomial", no_memory)
+    monkeypatch.setattr("recae.autoencoder.likelihoods.multinomial", no_memory)
     with pytest.raises(DeviceError, match="out of memory on cpu with a single user"), pytest.warns(MemoryRanShort):
         model.fit(histories())
 

@@ -23,12 +23,14 @@ class Batch:
     users:   (interactions) int64, counted from the first user of the batch
     items:   (interactions) int64
     values:  (interactions) float32
+    rows:    (users) int64, which row of the matrix that the batch was cut from each user is; empty where nobody asks
     """
 
     offsets: Tensor
     users: Tensor
     items: Tensor
     values: Tensor
+    rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -47,7 +49,8 @@ class Batch:
         kept = flags.nonzero().squeeze(1)
         users = self.users.index_select(0, kept)
         offsets = torch.searchsorted(users, torch.arange(len(self) + 1))
-        return Batch(offsets, users, self.items.index_select(0, kept), self.values.index_select(0, kept))
+        items, values = self.items.index_select(0, kept), self.values.index_select(0, kept)
+        return replace(self, offsets=offsets, users=users, items=items, values=values)
 
     def padded(self, room: int) -> "Batch":
         """Return the batch with entries of the value zero after its interactions, so that there are `room` of them.
@@ -56,9 +59,12 @@ class Batch:
         """
         spare = room - len(self.items)
         others = torch.arange(spare, device=self.users.device) % len(self)
-        return Batch(
-            self.offsets, torch.cat([self.users, others]), pad(self.items, (0, spare)), pad(self.values, (0, spare))
+        users, items, values = (
+            torch.cat([self.users, others]),
+            pad(self.items, (0, spare)),
+            pad(self.values, (0, spare)),
         )
+        return replace(self, users=users, items=items, values=values)
 
     def part(self, start: int, stop: int) -> "Batch":
         """Return the batch of the users from `start` up to `stop` alone."""
@@ -68,6 +74,7 @@ class Batch:
             self.users[first:last] - start,
             self.items[first:last],
             self.values[first:last],
+            self.rows[start:stop],
         )
 
     def sum_by_user(self, amounts: Tensor) -> Tensor:
@@ -77,17 +84,19 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What a network is shown of some users, what it is to reconstruct, and the noise of their codes.
+    """What a network is shown of some users, what it is to reconstruct, and what else an objective has drawn.
 
     input, target: the same users in the same order
     noise:         (users, latent) standard normal; empty where the network draws no code
     sample:        the items that stand for the whole catalogue, for all users the same; None where all of it is taken
+    common:        what else is of the whole batch, and the same for each part of it: the objective's own matter
     """
 
     input: Batch
     target: Batch
     noise: Tensor = field(default_factory=lambda: torch.empty(0))
     sample: Sample | None = None
+    common: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __len__(self) -> int:
         return len(self.target)
@@ -96,7 +105,12 @@ class Example:
         """Return the example of the users from `start` up to `stop` alone."""
         if (start, stop) == (0, len(self)):
             return self
-        return Example(self.input.part(start, stop), self.target.part(start, stop), self.noise[start:stop], self.sample)
+        return replace(
+            self,
+            input=self.input.part(start, stop),
+            target=self.target.part(start, stop),
+            noise=self.noise[start:stop],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +147,8 @@ class Histories:
         offsets = pad(lengths.cumsum(0), (1, 0))
         users = torch.arange(len(chosen), device=chosen.device).repeat_interleave(lengths, output_size=interactions)
         position = torch.arange(len(users), device=chosen.device) + (starts - offsets[:-1]).index_select(0, users)
-        return Batch(
-            offsets, users, self.indices.index_select(0, position).long(), self.values.index_select(0, position)
-        )
+        items, values = self.indices.index_select(0, position).long(), self.values.index_select(0, position)
+        return Batch(offsets, users, items, values, chosen)
 
     def batches(self, order: Tensor, size: int) -> Iterator[Batch]:
         """Cut batches of `size` users in an order, row numbers on the same device; the last one has the rest."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from recae.autoencoder.batches import Batch
-from recae.autoencoder.networks import Decoder, Network, SparseLinear
+from recae.autoencoder.networks import Decoder, Network, SparseLinear, drawn
 
 NORM_EPSILON = 0.1
 """What layer normalisation adds to the variance: the published code's, a hundred thousand times the usual."""
@@ -49,6 +49,7 @@ class CompositeNetwork(Network):
     `old` is the encoder as it was when last remembered: a part of the prior, which only training needs.
     """
 
+    decoder: Decoder
     old: DenselyConnectedEncoder | None
 
     def __init__(self, items: int, hidden: int, layers: int, latent: int) -> None:
@@ -82,6 +83,10 @@ class CompositeNetwork(Network):
             raise ValueError("a network that is done with training has no old posterior")
         with torch.no_grad():
             return _halves(self.old(batch))
+
+    def code(self, batch: Batch, noise: Tensor) -> Tensor:
+        """Return a code of each history, users × latent, from standard normal noise of that shape."""
+        return drawn(*self.posterior(batch), noise)
 
     def latent(self, batch: Batch) -> Tensor:
         """Return the posterior's mean, users × latent."""

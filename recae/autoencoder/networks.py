@@ -9,13 +9,14 @@ building one costs nothing and touches no random generator but the one it is giv
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Protocol
 
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from recae.autoencoder.batches import Batch, batch_of, unit_length
+from recae.autoencoder.batches import Batch, unit_length
+from recae.autoencoder.standard import Standard, by_root_of_length
 from recae.kernels.row_sparse import weighted_rows_touched
 from recae.kernels.rows import weighted_rows
 from recae.scoring import Tiles, inner_products
@@ -104,14 +105,40 @@ class Decoder(nn.Module):
         return self.output(self.features(latent))  # type: ignore[no-any-return]
 
 
+class Decoding(Protocol):
+    """What decodes a latent vector: features, and an affine map of them to the items."""
+
+    output: nn.Linear | TiedLinear
+
+    def features(self, latent: Tensor) -> Tensor:
+        """Return users × features, the layer before the output."""
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """Return logits, users × items."""
+
+
 class Network(nn.Module, ABC):
-    """What training, scoring and embedding read: the latent vector of a history of unit length, and its decoder.
+    """What training, scoring and embedding read: the latent vector of a history, and its decoder.
 
     Where it is `row_sparse`, an update has to do only with the rows of its tables, items × width, that a batch touches.
+    Unless `unit_length` is False, histories are divided by their Euclidean norm before they are encoded. Where it has a
+    `standard`, values are centred by it, and √n stands for the norm.
     """
 
-    decoder: Decoder
+    decoder: Decoding
     row_sparse: bool = False
+    unit_length: bool = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.standard: Standard | None = None
+
+    def read(self, batch: Batch) -> Batch:
+        """Return histories as `latent` takes them."""
+        if self.standard is not None:
+            centred = self.standard.centred(batch)
+            return by_root_of_length(centred, batch) if self.unit_length else centred
+        return unit_length(batch) if self.unit_length else batch
 
     @abstractmethod
     def latent(self, batch: Batch) -> Tensor:
@@ -146,10 +173,17 @@ class DenoisingNetwork(Network):
     """The network of Mult-DAE: hidden layers, a bottleneck with tanh, the hidden layers in reverse."""
 
     def __init__(
-        self, items: int, hidden: tuple[int, ...], latent: int, *, tied: bool = False, row_sparse: bool = False
+        self,
+        items: int,
+        hidden: tuple[int, ...],
+        latent: int,
+        *,
+        tied: bool = False,
+        row_sparse: bool = False,
+        unit_length: bool = True,
     ) -> None:
         super().__init__()
-        self.row_sparse = row_sparse
+        self.row_sparse, self.unit_length = row_sparse, unit_length
         with torch.device("meta"):
             self.encoder = Encoder(items, (*hidden, latent), row_sparse=row_sparse)
             self.decoder = Decoder((latent, *reversed(hidden)), items, tied_to=self.encoder.input if tied else None)
@@ -176,9 +210,18 @@ class VariationalNetwork(Network):
         mean, log_variance = self.encoder(batch).float().chunk(2, dim=1)
         return mean, log_variance
 
+    def code(self, batch: Batch, noise: Tensor) -> Tensor:
+        """Return a code of each history, users × latent, from standard normal noise of that shape."""
+        return drawn(*self.posterior(batch), noise)
+
     def latent(self, batch: Batch) -> Tensor:
         """Return the posterior's mean, users × latent."""
         return self.posterior(batch)[0]
+
+
+def drawn(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """Return numbers from normal distributions, given standard normal noise, all of one shape."""
+    return mean + noise * torch.exp(0.5 * log_variance)
 
 
 def weights(network: Network) -> dict[str, Tensor]:
@@ -192,29 +235,29 @@ def load_weights(network: Network, state: Mapping[str, Tensor]) -> None:
     network.load_state_dict(dict(state), assign=True)
 
 
-def logits(network: Network, histories: csr_matrix) -> Tensor:
-    """Return a float32 score of every item for every history, users × items, on the network's device."""
+def logits(network: Network, batch: Batch) -> Tensor:
+    """Return a float32 score of every item for every history of a batch, users × items."""
     with torch.no_grad():
-        return network.decoder(_latent(network, histories))  # type: ignore[no-any-return]
+        return network.decoder(network.latent(network.read(batch)))
 
 
-def latent_vectors(network: Network, histories: csr_matrix) -> Tensor:
+def latent_vectors(network: Network, batch: Batch) -> Tensor:
     """Return the bottleneck for each history, users × latent."""
     with torch.no_grad():
-        return _latent(network, histories)
+        return network.latent(network.read(batch))
 
 
-def retrieval_vectors(network: Network, histories: csr_matrix) -> Tensor:
+def retrieval_vectors(network: Network, batch: Batch) -> Tensor:
     """Return the features of each history and a constant 1, users × (features + 1)."""
     with torch.no_grad():
-        features = network.decoder.features(_latent(network, histories))
+        features = network.decoder.features(network.latent(network.read(batch)))
         return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 
 
-def tiles(network: Network, histories: csr_matrix) -> Tiles:
+def tiles(network: Network, batch: Batch) -> Tiles:
     """Return the logits as tiles."""
     with torch.no_grad():
-        features = network.decoder.features(_latent(network, histories))
+        features = network.decoder.features(network.latent(network.read(batch)))
     output = network.decoder.output
     return inner_products(features, output.weight.detach(), output.bias.detach())
 
@@ -223,8 +266,3 @@ def item_vectors(network: Network) -> Tensor:
     """Return the output weights with the bias as last coordinate, items × (features + 1)."""
     output = network.decoder.output
     return torch.cat([output.weight.detach(), output.bias.detach()[:, None]], dim=1)
-
-
-def _latent(network: Network, histories: csr_matrix) -> Tensor:
-    device = network.decoder.output.weight.device
-    return network.latent(unit_length(batch_of(histories, device)))

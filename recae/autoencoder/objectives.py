@@ -43,15 +43,22 @@ def nothing() -> None:
     """Do nothing."""
 
 
+def no_figures() -> Mapping[str, float]:
+    """Tell nothing."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Phase:
     """Passes over all users that share an objective and the part of the network they move (default: all of it).
 
     Every phase has an optimiser of its own. An epoch is all phases in their order; `after` is called at the end of
-    this one. What lives longer than an epoch has to be in the network, where checkpoints find it.
+    this one, then `figures` for what it has to tell of the network. What lives longer than an epoch has to be in the
+    network, where checkpoints find it.
     """
 
     objective: Objective
     moves: nn.Module | None = None
     passes: int = 1
     after: Callable[[], None] = nothing
+    figures: Callable[[], Mapping[str, float]] = no_figures

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -76,7 +76,7 @@ class Streamed:
             return batch, None
         # From pinned memory the copy runs beside the device's other work; torch keeps that memory until it is done.
         with torch.cuda.stream(stream):
-            parts = (batch.offsets, batch.users, batch.items, batch.values)
+            parts = (getattr(batch, part.name) for part in fields(Batch))
             batch = Batch(*(part.pin_memory().to(self.device, non_blocking=True) for part in parts))
             return batch, stream.record_event()
 
@@ -86,6 +86,6 @@ def _received(batch: Batch, arrived: torch.cuda.Event | None) -> Batch:
     if arrived is not None:
         stream = torch.cuda.current_stream(batch.offsets.device)
         stream.wait_event(arrived)
-        for part in (batch.offsets, batch.users, batch.items, batch.values):
-            part.record_stream(stream)
+        for part in fields(Batch):
+            getattr(batch, part.name).record_stream(stream)
     return batch

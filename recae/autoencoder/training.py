@@ -6,14 +6,13 @@ model's business: it brings a network, and phases, each with an objective that t
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
@@ -28,17 +27,11 @@ from recae.autoencoder.streamed import Source, place
 from recae.device import is_out_of_memory, require_memory
 from recae.errors import DeviceError, Diverged, Interrupted, MemoryRanShort
 from recae.kernels.memory import memory_kept
-from recae.metrics import Metric, find_hits, measure_users
+from recae.metrics import Metric
 from recae.profiling import each, stage
 from recae.progress import Listener, Step, TrainingSummary
-from recae.ranking import top_n
 from recae.tensors import forms_of
 from recae.validation import Validation
-
-WATCHED = Metric("ndcg", 100)
-"""What validation measures, and early stopping watches."""
-
-Score = Callable[[csr_matrix], Tensor]
 
 
 class Trainable(Protocol):
@@ -94,9 +87,10 @@ def train(
     """Train a network, new or from its checkpoint, and leave it on the device with its best weights.
 
     After every epoch the checkpoint, if there is to be one, is replaced, then the listener is told: `loss` (the mean
-    objective over the epoch's passes and users), the latest figures of the schedules, `ndcg_at_100` where there is
-    validation data, and the `seconds` that the passes took. A training that goes on from a checkpoint tells the epochs
-    before again, so that the listener has the whole curve.
+    objective over the epoch's passes and users), the latest figures of the schedules and of the phases, the one that is
+    watched (`ndcg_at_100`, unless the validation says otherwise) where there is validation data, and the `seconds` that
+    the passes took. A training that goes on from a checkpoint tells the epochs before again, so that the listener has
+    the whole curve.
 
     Where memory runs out, the loss of a batch is taken of half as many users at a time until the end of the epoch, with
     a MemoryRanShort warning whenever there were never so few: the gradients add up to the same update. The next epoch
@@ -114,6 +108,7 @@ def train(
         "training data": digest(histories),
         "validation history": digest(validation.history) if validation else None,
         "validation held-out": digest(validation.held_out) if validation else None,
+        "watched": validation.watched.key if validation else None,
     }
     _require_memory(model, network, phases, device, validation)
     training = _begin(model, network, phases, seed, device)
@@ -132,8 +127,8 @@ def train(
             with _averaged(training):
                 if validation is not None:
                     with stage("validate"):
-                        figures[WATCHED.key] = _measure(model.score, validation)
-                _advance(training, figures, time.monotonic() - started)
+                        figures[validation.watched.key] = validation.measure(model)
+                _advance(training, figures, time.monotonic() - started, validation.watched if validation else None)
             if checkpoint is not None:
                 with stage("checkpoint"):
                     save_checkpoint(checkpoint, fingerprint, progress, _tensors(training, progress))
@@ -148,6 +143,7 @@ def train(
         updates=progress.updates,
         seconds=time.monotonic() - started,
         curve=progress.curve,
+        watched=validation.watched.key if validation else None,
     )
 
 
@@ -176,6 +172,8 @@ def _begin(model: Trainable, network: Network, phases: Sequence[Phase], seed: in
     generator = torch.Generator().manual_seed(seed)
     # Drawn on the CPU, so that training starts from the same weights on every device.
     network.to_empty(device="cpu").initialise(generator)
+    if network.standard is not None:
+        network.standard.begin(network.decoder.output.bias)
     network.to(device)
     if device != "cpu":
         generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
@@ -210,6 +208,7 @@ def _epoch(training: _Training, model: Trainable, data: Source, updates: Sequenc
                 figures |= schedule
         optimiser.settle()
         phase.after()
+        figures |= phase.figures()
     # Looked at once an epoch, because each look makes the processor wait for the device.
     finite = torch.stack([total.isfinite(), *(_is_finite(p) for p in network.parameters())])
     if not finite.all():
@@ -304,30 +303,20 @@ def _averaged(training: _Training) -> Iterator[None]:
             optimiser.swap_averages()
 
 
-def _measure(score: Score, validation: Validation) -> float:
-    """Return the mean NDCG@100 of the users with a target."""
-    top = top_n(score, validation.history, WATCHED.k)
-    targets = np.diff(validation.held_out.indptr)
-    if not targets.any():
-        raise ValueError("validation without a held-out item")
-    return float(np.nanmean(measure_users(WATCHED, find_hits(top.items, validation.held_out), targets)))
-
-
-def _advance(training: _Training, figures: dict[str, float], seconds: float) -> None:
+def _advance(training: _Training, figures: dict[str, float], seconds: float, watched: Metric | None) -> None:
     """Count an epoch, and keep its weights if they are the best: without validation data the latest always are."""
     progress = training.progress
     progress.epoch += 1
     progress.seconds = seconds
     progress.curve.append(figures)
-    reached = figures.get(WATCHED.key)
-    if reached is None:
+    if watched is None:
         progress.best_epoch, training.best_weights = progress.epoch, weights(training.network)
-    elif progress.best is None or reached > progress.best:
+    elif progress.best is None or watched.sign * (figures[watched.key] - progress.best) > 0:
         if progress.best is None:
             training.best_weights = {name: torch.empty_like(t) for name, t in weights(training.network).items()}
         for name, tensor in weights(training.network).items():
             training.best_weights[name].copy_(tensor)
-        progress.best, progress.best_epoch = reached, progress.epoch
+        progress.best, progress.best_epoch = figures[watched.key], progress.epoch
 
 
 def _tensors(training: _Training, progress: Progress) -> dict[str, Tensor]:

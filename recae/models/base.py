@@ -99,6 +99,44 @@ class Embedder(Recommender, Protocol):
 
 
 @runtime_checkable
+class ValuePredictor(Recommender, Protocol):
+    """A recommender that may tell which value (a rating, a count) an interaction would have."""
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it does with these hyper-parameters, or they only order items."""
+
+    def predict(self, histories: csr_matrix) -> Tensor:
+        """Return a float32 value of every item for every history, users × items.
+
+        CannotPredict where it `predicts` none.
+        """
+
+
+@runtime_checkable
+class Explainer(Recommender, Protocol):
+    """A recommender with a likelihood: it tells how much an interaction is to be expected of a history."""
+
+    def log_likelihoods(self, histories: csr_matrix, interactions: csr_matrix) -> Tensor:
+        """Return log p of each entry of `interactions` given the same users' histories, float32 (interactions).
+
+        Both are users × items. `interactions` has sorted, distinct columns, and each of its entries counts, one with
+        the value zero too. By a multinomial likelihood, p is of an interaction with the item, whatever the value.
+        """
+
+
+@runtime_checkable
+class Generator(Recommender, Protocol):
+    """A recommender that may make up users like those it was trained on."""
+
+    def sample(self, users: int, seed: int) -> csr_matrix:
+        """Return histories of so many users who never were, users × items, the same for the same seed.
+
+        CannotGenerate where these hyper-parameters, or an old model directory, do not tell enough.
+        """
+
+
+@runtime_checkable
 class Transductive(Recommender, Protocol):
     """A recommender that can only score histories it was trained on: its `folds_in` is False."""
 
@@ -112,6 +150,14 @@ class Foresighted(Recommender, Protocol):
 
     def require_memory(self, histories: csr_matrix, device: str) -> None:
         """Raise ModelError where a device does not have the memory for a fit."""
+
+
+@runtime_checkable
+class Particular(Recommender, Protocol):
+    """A recommender that cannot learn from all values."""
+
+    def require_values(self, histories: csr_matrix) -> None:
+        """Raise ModelError where the histories hold a value that it cannot learn from."""
 
 
 ModelType = TypeVar("ModelType")

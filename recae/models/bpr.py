@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix, vstack
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from recae.errors import CannotFoldIn, Diverged
+from recae.errors import Diverged
 from recae.models.base import (
     Count,
     EmbeddingKind,
@@ -25,13 +25,11 @@ from recae.models.base import (
     require_kind,
     require_width,
 )
-from recae.models.histories import digests, presence, require_interactions
+from recae.models.histories import presence, require_interactions
+from recae.models.known import KnownHistories
 from recae.progress import Step, TrainingSummary
 from recae.scoring import Tiles, inner_products
 from recae.tensors import Form, require_tensors
-
-UNKNOWN = -1
-"""The row of a history that was not trained on."""
 
 
 @hyper_parameters
@@ -84,12 +82,11 @@ class BPR:
             seconds=time.perf_counter() - started,
             curve=curve,
         )
-        known = np.frombuffer(b"".join(digests(seen)), dtype=np.uint8).reshape(-1, 16)
         return self.restore(
             {
                 "user_factors": torch.tensor(solver.user_factors, device=options.device),
                 "item_factors": torch.tensor(solver.item_factors, device=options.device),
-                "user_digests": torch.tensor(known, device=options.device),
+                "user_digests": KnownHistories.of(seen, options.device).digests,
             }
         )
 
@@ -106,21 +103,13 @@ class BPR:
         """Return users × factors for latent; for retrieval a last coordinate of one meets the item's bias."""
         require_kind(kind, self.name)
         require_width(histories, len(self.item_factors_), self.name)
-        rows = self._rows(histories)
-        if UNKNOWN in rows:
-            raise CannotFoldIn(
-                f"bpr was not trained on the history in row {rows.index(UNKNOWN)} of these {len(rows)}, and cannot "
-                "fold in a new one; train it on these histories too, or use als, item-knn or ease"
-            )
-        vectors = self.user_factors_[torch.tensor(rows, dtype=torch.int64, device=self.user_factors_.device)]
+        # The last user trained with an empty history: NONE is that one's row, too.
+        vectors = self.user_factors_[self.known_.rows(histories, self.name, ("als", "item-knn", "ease"))]
         return vectors if kind == "retrieval" else vectors[:, :-1]
 
     def knows(self, histories: csr_matrix) -> NDArray[np.bool_]:
         """Return for each history whether it is one of those it was trained on, or empty."""
-        return np.array([row != UNKNOWN for row in self._rows(histories)], dtype=bool)
-
-    def _rows(self, histories: csr_matrix) -> list[int]:
-        return [self.rows_.get(digest, UNKNOWN) for digest in digests(histories)]
+        return self.known_.knows(histories)
 
     def embed_items(self) -> Tensor:
         """Return items × (factors + 1): the factors, then the bias."""
@@ -131,7 +120,7 @@ class BPR:
         return {
             "user_factors": self.user_factors_,
             "item_factors": self.item_factors_,
-            "user_digests": self.user_digests_,
+            "user_digests": self.known_.digests,
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
@@ -145,7 +134,5 @@ class BPR:
         require_tensors(state, wanted)
         self.user_factors_ = state["user_factors"]
         self.item_factors_ = state["item_factors"]
-        self.user_digests_ = state["user_digests"]
-        known = [bytes(digest) for digest in self.user_digests_.cpu().numpy()]
-        self.rows_ = {digest: row for row, digest in reversed(list(enumerate(known)))}
+        self.known_ = KnownHistories(state["user_digests"])
         return self

@@ -3,9 +3,10 @@
 A history may come with any integer index type, any number type, entries in any order, twice, or explicitly zero.
 Nothing here changes what it is given.
 
-    presence   a one wherever a value is not zero: what every model but ALS looks at, so a rating of 1 or of -1 counts
-               like a rating of 5 (choose what counts as liked with a threshold, before there is a matrix)
-    valued     the values themselves: what ALS takes for confidence
+    presence   a one wherever a value is not zero: what linear models, neighbours and controls look at, so a rating of
+               1 or of -1 counts like a rating of 5 (choose what counts as liked with a threshold, before there is a
+               matrix)
+    valued     the values themselves: what ALS takes for confidence, and networks for what they are to reconstruct
 """
 
 from hashlib import blake2b
@@ -20,11 +21,20 @@ from torch.nn.functional import embedding_bag
 from recae.errors import ModelError
 from recae.kernels.mkl import HAS_MKL
 
+OBSERVED_ZERO = np.finfo(np.float32).tiny
+"""What stands for a value of zero that was observed: everywhere else, an entry of zero is none."""
 
-def valued(histories: csr_matrix) -> csr_matrix:
-    """Return a float32 copy with sorted, distinct columns and no explicit zero; duplicate entries are summed."""
+
+def valued(histories: csr_matrix, *, zeros: bool = False) -> csr_matrix:
+    """Return a float32 copy with sorted, distinct columns and no explicit zero; duplicate entries are summed.
+
+    With `zeros`, an explicit zero is an observation, such as a rating in the middle of its scale: it becomes a number
+    that is as good as zero in any sum, and not zero.
+    """
     own = csr_matrix(histories, dtype=np.float32, copy=True)
     own.sum_duplicates()
+    if zeros:
+        own.data[own.data == 0] = OBSERVED_ZERO
     own.eliminate_zeros()
     return own
 
@@ -34,6 +44,15 @@ def presence(histories: csr_matrix) -> csr_matrix:
     own = valued(histories)
     own.data.fill(1.0)
     return own
+
+
+def by_length(seen: csr_matrix, exponent: float) -> csr_matrix:
+    """Return histories of ones, each times the root of the user's weight, (mean length / its length)^exponent."""
+    if not exponent:
+        return seen
+    lengths = np.diff(seen.indptr)
+    weights = (lengths.mean() / np.maximum(lengths, 1)) ** (exponent / 2)
+    return csr_matrix((np.repeat(weights, lengths).astype(np.float32), seen.indices, seen.indptr), shape=seen.shape)
 
 
 def require_interactions(histories: csr_matrix, model: str) -> None:

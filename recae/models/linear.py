@@ -3,20 +3,25 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
+from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.device import require_memory
 from recae.errors import ModelError
 from recae.kernels import gram, inverse
-from recae.models.base import FitOptions, require_width
+from recae.models.base import FitOptions, NonNegative, require_width
 from recae.models.histories import multiply, presence, require_interactions
 from recae.profiling import stage
 from recae.scoring import Tiles
 from recae.tensors import require_tensors
+
+UserExponent = Annotated[
+    NonNegative, Field(description="how much less users with many items weigh: (mean items / items) to this power")
+]
 
 TOLERANCE = 1e-3
 """The largest error of an inverse in float32 that will do; beyond it all is done again in float64."""
@@ -33,7 +38,8 @@ class Solution:
 class FullRankRecommender(ABC):
     """A linear autoencoder in closed form: B = I - (XᵀX + Λ)⁻¹ · M, with diagonal Λ and M.
 
-    All a model brings is Λ, the penalties, and what the diagonal of B is to be, from which M follows.
+    All a model brings is Λ, the penalties, and what the diagonal of B is to be, from which M follows; and, if it likes,
+    how much each user counts.
     """
 
     name: ClassVar[str]
@@ -41,9 +47,13 @@ class FullRankRecommender(ABC):
 
     l2: float
 
+    def weighed(self, histories: csr_matrix) -> csr_matrix:
+        """Return the histories, each times the root of its weight in what is minimised: here, all the same."""
+        return histories
+
     @abstractmethod
     def penalties(self, users: Tensor) -> Tensor:
-        """Return the diagonal of Λ, (items), given how many users have each item, (items)."""
+        """Return the diagonal of Λ, (items), given the weight of all users who have each item, (items)."""
 
     @abstractmethod
     def own_weights(self, diagonal: Tensor, penalties: Tensor) -> Tensor:
@@ -56,7 +66,7 @@ class FullRankRecommender(ABC):
         for precision in (torch.float32, torch.float64):
             self._require_memory(seen, device, precision)
             with stage("gram"):
-                matrix = gram.gram(seen, device, precision)
+                matrix = gram.gram(self.weighed(seen), device, precision)
             penalties = self.penalties(matrix.diagonal().clone())
             matrix.diagonal().add_(penalties)
             with stage("invert"):

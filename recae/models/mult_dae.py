@@ -6,9 +6,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from recae.autoencoder.batches import Batch, Example, unit_length
-from recae.autoencoder.corruption import drop_interactions
-from recae.autoencoder.likelihoods import multinomial
+from recae.autoencoder.batches import Batch, Example
 from recae.autoencoder.networks import DenoisingNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
 from recae.autoencoder.sampling import require_fewer, require_no_average, sampling
@@ -18,13 +16,18 @@ from recae.models.neural import (
     BatchSize,
     Dropout,
     Epochs,
+    HalfSplit,
     Hidden,
     Latent,
     LearningRate,
+    LikelihoodName,
     Negatives,
     NeuralRecommender,
+    Noise,
     Patience,
+    Salt,
     Tied,
+    Unseen,
     WeightDecay,
 )
 
@@ -47,7 +50,12 @@ class MultDAE(NeuralRecommender):
 
     hidden: Hidden = ()
     latent: Latent = 200
+    likelihood: LikelihoodName = "multinomial"
+    unseen: Unseen = 1.0
     dropout: Dropout = 0.5
+    salt: Salt = 0.0
+    noise: Noise = 0.0
+    half_split: HalfSplit = False
     negatives: Negatives = 0
     tied: Tied = False
     weight_decay: WeightDecay = 2e-5
@@ -58,6 +66,7 @@ class MultDAE(NeuralRecommender):
     patience: Patience = 20
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_no_average(self.negatives, self.averaging, self.name)
 
     def build_network(self, items: int) -> DenoisingNetwork:
@@ -67,14 +76,15 @@ class MultDAE(NeuralRecommender):
 
     def phases(self, network: DenoisingNetwork, histories: csr_matrix) -> tuple[Phase]:
         """Return the one phase: the negative log-likelihood of whole histories, given corrupted ones."""
-        sample = sampling(histories, self.negatives)
+        sample, corruption, reconstruction = sampling(histories, self.negatives), self.corruption, self.reconstruction
+        items = histories.shape[1]
 
         def draw(batch: Batch, generator: torch.Generator) -> Example:
-            corrupted = drop_interactions(unit_length(batch), self.dropout, generator)
-            return Example(corrupted, batch, sample=sample(generator))
+            shown, target = corruption(batch, items, network.read, generator)
+            return Example(shown, target, sample=sample(generator))
 
         def loss(example: Example, schedule: Schedule) -> Tensor:
             features = network.decoder.features(network.latent(example.input))
-            return -multinomial(features, network.decoder.output, example.target, example.sample)
+            return -reconstruction(features, network.decoder.output, example.target, example.sample)
 
         return (Phase(Objective(draw, loss)),)

@@ -7,9 +7,8 @@ from pydantic import Field, NonNegativeInt
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from recae.autoencoder.batches import Batch, Example, unit_length
-from recae.autoencoder.corruption import drop_interactions
-from recae.autoencoder.likelihoods import kl_to_standard_normal, multinomial
+from recae.autoencoder.batches import Batch, Example
+from recae.autoencoder.likelihoods import kl_to_standard_normal
 from recae.autoencoder.networks import VariationalNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
 from recae.autoencoder.sampling import require_fewer, require_no_average, sampling
@@ -20,19 +19,25 @@ from recae.models.neural import (
     BatchSize,
     Dropout,
     Epochs,
+    HalfSplit,
     Hidden,
     Latent,
     LearningRate,
+    LikelihoodName,
     Negatives,
-    NeuralRecommender,
+    Noise,
     Patience,
+    Salt,
+    Shown,
     Tied,
+    Unseen,
     WeightDecay,
 )
+from recae.models.variational import VariationalRecommender
 
 
 @hyper_parameters
-class MultVAE(NeuralRecommender):
+class MultVAE(VariationalRecommender):
     """Reconstruct a history from a random code of a part of it, and keep the code's distribution near N(0, I).
 
     Liang et al. 2018, Variational Autoencoders for Collaborative Filtering, sections 2.1, 2.2 and 4.3. The weight of
@@ -51,7 +56,13 @@ class MultVAE(NeuralRecommender):
 
     hidden: Hidden = (600,)
     latent: Latent = 200
+    likelihood: LikelihoodName = "multinomial"
+    unseen: Unseen = 1.0
     dropout: Dropout = 0.5
+    salt: Salt = 0.0
+    noise: Noise = 0.0
+    half_split: HalfSplit = False
+    shown: Shown = 0.5
     negatives: Negatives = 0
     tied: Tied = False
     kl_cap: Annotated[NonNegative, Field(description="weight of the divergence, at most")] = 1.0
@@ -66,6 +77,7 @@ class MultVAE(NeuralRecommender):
     patience: Patience = 20
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_no_average(self.negatives, self.averaging, self.name)
         if self.tied and not self.hidden:
             raise ModelError(
@@ -80,18 +92,19 @@ class MultVAE(NeuralRecommender):
 
     def phases(self, network: VariationalNetwork, histories: csr_matrix) -> tuple[Phase]:
         """Return the one phase: the negative evidence lower bound, its divergence weighted: section 2.2.2."""
-        sample = sampling(histories, self.negatives)
+        sample, corruption, reconstruction = sampling(histories, self.negatives), self.corruption, self.reconstruction
+        items = histories.shape[1]
 
         def draw(batch: Batch, generator: torch.Generator) -> Example:
-            corrupted = drop_interactions(unit_length(batch), self.dropout, generator)
+            shown, target = corruption(batch, items, network.read, generator)
             noise = torch.randn((len(batch), self.latent), generator=generator, device=batch.values.device)
-            return Example(corrupted, batch, noise, sample(generator))
+            return Example(shown, target, noise, sample(generator))
 
         def loss(example: Example, schedule: Schedule) -> Tensor:
             mean, log_variance = network.posterior(example.input)
             features = network.decoder.features(mean + example.noise * torch.exp(0.5 * log_variance))
             divergence = kl_to_standard_normal(mean, log_variance)
-            likelihood = multinomial(features, network.decoder.output, example.target, example.sample)
+            likelihood = reconstruction(features, network.decoder.output, example.target, example.sample)
             return schedule["kl_weight"] * divergence - likelihood
 
         def schedule(updates: int) -> Schedule:

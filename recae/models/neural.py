@@ -8,9 +8,13 @@ from pydantic import Field, NonNegativeInt
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from recae.autoencoder import networks
+from recae.autoencoder import explained, networks
+from recae.autoencoder.batches import Batch, batch_of
+from recae.autoencoder.corruption import Corruption
+from recae.autoencoder.likelihoods import Likelihood, Reconstruction, require_reconstruction
 from recae.autoencoder.networks import Network
 from recae.autoencoder.objectives import Phase
+from recae.autoencoder.standard import Scale, Standard
 from recae.autoencoder.training import Trainable, train
 from recae.models.base import (
     Count,
@@ -23,12 +27,26 @@ from recae.models.base import (
     require_kind,
     require_width,
 )
-from recae.models.histories import presence, require_interactions
+from recae.models.histories import require_interactions, valued
 from recae.scoring import Tiles
 
 Hidden = Annotated[Widths, Field(description="widths of the hidden layers, outermost first; [] for none")]
 Latent = Annotated[Count, Field(description="width of the bottleneck, and of latent embeddings")]
 Dropout = Annotated[Unit, Field(description="chance of each item of a history to be hidden while the model learns")]
+Salt = Annotated[Unit, Field(description="chance of each item of a history to be joined by one drawn at random")]
+Noise = Annotated[NonNegative, Field(description="standard deviation of what is added to values while it learns")]
+HalfSplit = Annotated[bool, Field(description="whether it learns to tell one half of a history from the other")]
+Shown = Annotated[
+    float, Field(gt=0, lt=1, description="chance of each item to be in the part of a split history that is shown")
+]
+LikelihoodName = Annotated[
+    Likelihood,
+    Field(description="shares of a whole, yes or no, any value (a rating), or a count: what is reconstructed"),
+]
+Unseen = Annotated[
+    NonNegative, Field(description="weight of items outside of a history, whose value is 0; not for multinomial")
+]
+UnitLength = Annotated[bool, Field(description="whether histories are divided by their Euclidean norm before all else")]
 Negatives = Annotated[
     NonNegativeInt, Field(description="items that an update draws to stand for the whole catalogue; 0: all of it")
 ]
@@ -40,7 +58,7 @@ Averaging = Annotated[
 LearningRate = Annotated[Positive, Field(description="of Adam")]
 BatchSize = Annotated[Count, Field(description="users in an update")]
 Epochs = Annotated[Count, Field(description="times that training goes through the users, at most")]
-Patience = Annotated[Count, Field(description="epochs without a better validation NDCG@100 that end training")]
+Patience = Annotated[Count, Field(description="epochs without a better figure on validation data that end training")]
 """Hyper-parameters that several of these models have: what each takes and means."""
 
 
@@ -48,6 +66,27 @@ class NeuralRecommender(Trainable, ABC):
     """A model that is a network and what training minimises: all that it has to bring, beside hyper-parameters."""
 
     folds_in: ClassVar[bool] = True
+
+    likelihood: Likelihood
+    unseen: float
+    dropout: float
+    salt: float
+    noise: float
+    half_split: bool
+
+    def __post_init__(self) -> None:
+        """Refuse settings of the likelihood that contradict each other; what a model adds to it calls this first."""
+        require_reconstruction(self.likelihood, self.unseen, getattr(self, "negatives", 0), self.name)
+
+    @property
+    def reconstruction(self) -> Reconstruction:
+        """The likelihood of what the network is to reconstruct."""
+        return Reconstruction(self.likelihood, self.unseen)
+
+    @property
+    def corruption(self) -> Corruption:
+        """What is done to a history before the network is shown it in training."""
+        return Corruption(self.dropout, self.salt, self.noise, self.half_split, getattr(self, "shown", 0.5))
 
     @abstractmethod
     def build_network(self, items: int) -> Network:
@@ -59,9 +98,15 @@ class NeuralRecommender(Trainable, ABC):
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Train, from the checkpoint of an unfinished fit if there is one: see `recae.autoencoder.training.train`."""
-        require_interactions(histories, self.name)
+        seen = valued(histories, zeros=self.reconstruction.keeps_zeros)
+        require_interactions(seen, self.name)
+        self.require_values(seen)
         self.network_ = self.build_network(histories.shape[1])
-        seen = presence(histories)
+        if self.reconstruction.observed_only:
+            scale = Scale.of(seen)
+            self.network_.standard = Standard(histories.shape[1], scale)
+            seen.data /= scale.deviation
+            seen = valued(seen, zeros=True)
         self.training_ = train(
             self,
             self.network_,
@@ -76,13 +121,34 @@ class NeuralRecommender(Trainable, ABC):
         self.network_.forget_training()
         return self
 
+    def require_values(self, histories: csr_matrix) -> None:
+        """Raise ModelError for values that the likelihood gives no chance."""
+        self.reconstruction.require_values(histories.data, self.name)
+
     def score(self, histories: csr_matrix) -> Tensor:
-        """Return the logits, users × items."""
+        """Return the logits, users × items: where observed values alone count, they are in deviations."""
         return networks.logits(self.network_, self._read(histories))
 
     def score_by_tile(self, histories: csr_matrix) -> Tiles:
         """Return the logits as tiles."""
         return networks.tiles(self.network_, self._read(histories))
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the likelihood tells how large a value is, and not only how histories are shared among items."""
+        return self.likelihood != "multinomial"
+
+    def predict(self, histories: csr_matrix) -> Tensor:
+        """Return the expected values, users × items; CannotPredict for a multinomial likelihood."""
+        values, standard = self.reconstruction.expected(self.score(histories)), self.network_.standard
+        return values if standard is None else values * standard.deviation
+
+    def log_likelihoods(self, histories: csr_matrix, interactions: csr_matrix) -> Tensor:
+        """Return log p of each interaction, (interactions): see `recae.autoencoder.explained`."""
+        shown = self._read(histories)
+        require_width(interactions, histories.shape[1], self.name)
+        batch = self._scaled(batch_of(interactions, shown.values.device))
+        return explained.log_likelihoods(self.network_, self.likelihood, shown, batch)
 
     def embed_users(self, histories: csr_matrix, kind: EmbeddingKind = "latent") -> Tensor:
         """Return the bottleneck, users × latent, or the vectors whose product with the items' is the score."""
@@ -100,11 +166,19 @@ class NeuralRecommender(Trainable, ABC):
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         """Take over a state."""
-        self.network_ = self.build_network(len(state["decoder.output.bias"]))
+        items = len(state["decoder.output.bias"])
+        self.network_ = self.build_network(items)
+        if self.reconstruction.observed_only:
+            self.network_.standard = Standard(items)
         self.network_.forget_training()
         networks.load_weights(self.network_, state)
         return self
 
-    def _read(self, histories: csr_matrix) -> csr_matrix:
-        require_width(histories, self.network_.decoder.output.out_features, self.name)
-        return presence(histories)
+    def _read(self, histories: csr_matrix) -> Batch:
+        output = self.network_.decoder.output
+        require_width(histories, output.out_features, self.name)
+        return self._scaled(batch_of(valued(histories, zeros=self.reconstruction.keeps_zeros), output.weight.device))
+
+    def _scaled(self, batch: Batch) -> Batch:
+        standard = self.network_.standard
+        return batch if standard is None else standard.scaled(batch)

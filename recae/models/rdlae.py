@@ -3,10 +3,12 @@
 from typing import Annotated, ClassVar
 
 from pydantic import Field
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.models.base import Positive, Unit, hyper_parameters
-from recae.models.linear import FullRankRecommender
+from recae.models.histories import by_length
+from recae.models.linear import FullRankRecommender, UserExponent
 
 
 @hyper_parameters
@@ -18,6 +20,10 @@ class RDLAE(FullRankRecommender):
     who keeps the diagonal of B at zero (EDLAE: relaxation 0). To let it grow up to ξ instead is from Moon, Kim and
     Lee, It's Enough: Relaxing Diagonal Constraints in Linear Autoencoders for Recommendation (2023): with
     Λ the penalties and P = (XᵀX + Λ)⁻¹, B is I - P · diag(max(Λ, (1 - ξ) / diag(P))), and its diagonal no more than ξ.
+
+    A user of n items says something of n² pairs of them, so those with many items decide. `user_exponent` takes some of
+    that back, a user's weight being (mean n / n) to its power; it is not from those papers, and docs/LOG.md has what it
+    gains.
     """
 
     name: ClassVar[str] = "rdlae"
@@ -25,9 +31,14 @@ class RDLAE(FullRankRecommender):
     l2: Annotated[Positive, Field(description="weight of |B|² in what is minimised")] = 200.0
     dropout: Annotated[Unit, Field(description="share of the interactions that would be dropped")] = 0.5
     relaxation: Annotated[Unit, Field(description="weight of an item in its own score, at most; 0: EDLAE")] = 0.2
+    user_exponent: UserExponent = 0.0
+
+    def weighed(self, histories: csr_matrix) -> csr_matrix:
+        """Return each history times the root of the user's weight."""
+        return by_length(histories, self.user_exponent)
 
     def penalties(self, users: Tensor) -> Tensor:
-        """Return l2, and for the dropout p / (1 - p) of an item's users."""
+        """Return l2, and for the dropout p / (1 - p) of the weight of an item's users."""
         return self.l2 + self.dropout / (1 - self.dropout) * users
 
     def own_weights(self, diagonal: Tensor, penalties: Tensor) -> Tensor:

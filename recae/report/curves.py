@@ -1,13 +1,12 @@
 """Training curves: what was measured at each epoch, and which epoch was best."""
 
-import re
 from dataclasses import dataclass
 
 import pandas as pd
 
+from recae.errors import RecipeError
+from recae.metrics import Metric
 from recae.report.inputs import ReportInput, metric_label
-
-METRIC_KEY = re.compile(r"(\w+)_at_(\d+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,37 +29,48 @@ class Curve:
 
 
 def best_epoch(watched: pd.Series) -> int:
-    """Return the first epoch with the highest value."""
-    return int(watched.index[int(watched.to_numpy().argmax())])
+    """Return the first epoch with the best value of a metric, by whose key the values go."""
+    metric = metric_of(str(watched.name))
+    return int(watched.index[int(((metric.sign if metric else 1) * watched.to_numpy()).argmax())])
 
 
 def read_curves(report: ReportInput) -> list[Curve]:
     """Return the curve of each model that was trained in epochs, in the models' order."""
     tables = {model: _by_epoch(report.curves[model]) for model in report.models if model in report.curves}
     tables = {model: table for model, table in tables.items() if len(table)}
-    watched = watched_metric(report, tables)
     return [
         Curve(
             model,
             table,
-            *(table[key].dropna() if key in table else pd.Series(dtype=float) for key in (watched, "loss")),
+            *(
+                table[key].dropna() if key in table else pd.Series(dtype=float)
+                for key in (_watched(report, table), "loss")
+            ),
         )
         for model, table in tables.items()
     ]
 
 
-def watched_metric(report: ReportInput, tables: dict[str, pd.DataFrame]) -> str:
-    """Return the column of the validation metric: the main one if it was measured, else the first metric there is."""
-    columns = [str(column) for table in tables.values() for column in table]
-    metrics = [column for column in columns if METRIC_KEY.fullmatch(column)]
-    key = report.main_metric.key
-    return key if key in metrics or not metrics else metrics[0]
+def metric_of(column: str) -> Metric | None:
+    """Return the metric that a figure is of, by its key; None for one that is of no metric, such as a loss."""
+    try:
+        return Metric.from_key(column)
+    except RecipeError:
+        return None
 
 
 def column_label(column: str) -> str:
     """Return a figure's name as people read it: ndcg_at_100 is ndcg@100, kl_weight is kl weight."""
-    metric = METRIC_KEY.fullmatch(column)
-    return metric_label(metric[1], int(metric[2])) if metric else column.replace("_", " ")
+    metric = metric_of(column)
+    return metric_label(metric.name, metric.k) if metric else column.replace("_", " ")
+
+
+def _watched(report: ReportInput, table: pd.DataFrame) -> str:
+    """Return the column of the validation metric: the main one if it was measured, else the first metric there is."""
+    columns = [str(column) for column in table]
+    metrics = [column for column in columns if metric_of(column)]
+    key = report.main_metric.key
+    return key if key in metrics or not metrics else metrics[0]
 
 
 def _by_epoch(curve: pd.DataFrame) -> pd.DataFrame:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recae.anomalies import Surprise
 from recae.interactions import Interactions
 from recae.metrics import Metric
 from recae.ranking import TopN
@@ -25,6 +26,7 @@ class ReportInput:
     curves       by model: epoch, and the figures measured at it (loss, ndcg_at_100, kl_weight, …)
     top          by model: ranked lists for the fold's users, in the fold's order
     user_embeddings  by model: the fold's users × dimension
+    surprises    by model: how much the histories of the fold's `explained_users` surprise it
     `recipe` is YAML, `facts` and `caveats` are sentences and figures for people.
     """
 
@@ -41,14 +43,27 @@ class ReportInput:
     train: Interactions
     fold: Fold
     user_embeddings: Mapping[str, NDArray[np.float32]]
+    surprises: Mapping[str, Surprise] = field(default_factory=dict)
 
     @cached_property
     def main(self) -> pd.DataFrame:
-        """The rows of `metrics` that hold the main metric, by model, best first (NaN last, ties as given)."""
+        """The rows of `metrics` that hold the main metric, by model, best first (NaN last, ties as given).
+
+        Best is highest, or lowest where the metric says so.
+        """
         table = self.metrics
         rows = table[(table["metric"] == self.main_metric.name) & (table["k"] == self.main_metric.k)]
         everyone = pd.Index(table["model"].drop_duplicates(), name="model")
-        return rows.set_index("model").reindex(everyone).sort_values("value", ascending=False, kind="stable")
+        return (
+            rows.set_index("model")
+            .reindex(everyone)
+            .sort_values("value", ascending=self.main_metric.sign < 0, kind="stable")
+        )
+
+    @property
+    def first_places(self) -> int:
+        """How many places of a list are looked at: those of the main metric, or of the list, if it looks at none."""
+        return self.main_metric.k or max((top.items.shape[1] for top in self.top.values()), default=0)
 
     @property
     def models(self) -> list[str]:
@@ -61,7 +76,11 @@ class ReportInput:
         key = self.main_metric.key
         if key not in self.per_user:
             return pd.DataFrame(index=self.fold.history.users.ids)
-        by_model = {str(model): rows.set_index("user_id")[key] for model, rows in self.per_user.groupby("model")}
+        by_model = {
+            str(model): rows.set_index("user_id")[key]
+            for model, rows in self.per_user.groupby("model")
+            if rows[key].notna().any()
+        }
         users = self.fold.history.users.ids
         return pd.DataFrame(
             {model: by_model[model].reindex(users) for model in self.models if model in by_model},

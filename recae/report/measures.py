@@ -124,7 +124,9 @@ def _favourite_genres(history: Interactions) -> tuple[NDArray[np.int64], tuple[s
         return None
     genres = history.item_table["genres"]
     flags = genres.where(genres.map(_is_text), "").replace(NO_GENRE, "").astype(str).str.get_dummies("|")
-    counts = np.asarray(history.matrix.sign() @ flags.to_numpy(dtype=np.float64))
+    matrix = history.matrix
+    taken = csr_matrix((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
+    counts = np.asarray(taken @ flags.to_numpy(dtype=np.float64))
     total = counts.sum(axis=1, keepdims=True)
     if not total.any():
         return None

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from recae.files import whole_file
-from recae.metrics import CATALOGUE, PER_USER
+from recae.metrics import CATALOGUE, PER_USER, VALUES
 from recae.report import plots
 from recae.report.curves import Curve, column_label, read_curves
 from recae.report.inputs import ReportInput, metric_label, shown
 from recae.report.measures import OTHER_GENRES, gain_by_bin, length_bins, recall_by_k, share_by_popularity, user_map
+from recae.report.oddities import find_oddities
 from recae.report.people import portray
 from recae.report.plots import MARKS, PAINT, Style
-from recae.report.results import BASELINE, catalogue_table, quality_table, summarise
+from recae.report.results import BASELINE, catalogue_table, quality_table, summarise, value_table
 
 GAIN_MODELS = 5
 OTHERS = Style("muted", "", "o")
 CONSUMED = Style("ink", "", "o")
+ODD = Style("ink", "", "D")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def render_report(report: ReportInput) -> str:
         styles=styles,
         metric=metric_label(report.main_metric.name, report.main_metric.k),
         summary=summarise(report),
-        quality=quality_table(report),
+        qualities=[table for table in (quality_table(report), value_table(report)) if table.heads],
         catalogue=catalogue_table(report),
         curves=curves,
         figures=list(dict.fromkeys(column for curve in curves for column in curve.figures)),
@@ -72,6 +74,7 @@ def render_report(report: ReportInput) -> str:
         popularity=_popularity(report, styles),
         user_map=_user_map(report),
         people=portray(report),
+        odd=_odd(report, styles),
         meanings=_meanings(report),
     )
 
@@ -81,10 +84,12 @@ def _legend(models: Iterable[str], styles: Mapping[str, Style]) -> list[tuple[st
 
 
 def _learning(curves: Sequence[Curve], styles: Mapping[str, Style]) -> Picture | None:
-    lines = {curve.model: curve.watched for curve in curves if len(curve.watched)}
-    if not lines:
+    measured = {curve.model: curve.watched for curve in curves if len(curve.watched)}
+    if not measured:
         return None
-    watched = next(iter(lines.values())).name
+    # Models may be judged by different metrics: those of the best of them, which have one axis.
+    watched = next(iter(measured.values())).name
+    lines = {model: values for model, values in measured.items() if values.name == watched}
     return Picture(
         plots.learning_picture(lines, styles), _legend(lines, styles), {"metric": column_label(str(watched))}
     )
@@ -116,7 +121,10 @@ def _gain(report: ReportInput, styles: Mapping[str, Style]) -> Picture | None:
     aimed = report.user_values.notna().any(axis=1).to_numpy()
     group, bins = length_bins(np.diff(report.fold.history.matrix.indptr)[aimed])
     models = [model for model in values.columns if model != baseline][:GAIN_MODELS]
-    bands = {model: gain_by_bin((values[model] - values[baseline]).to_numpy(), group, len(bins)) for model in models}
+    sign = report.main_metric.sign
+    bands = {
+        model: gain_by_bin(sign * (values[model] - values[baseline]).to_numpy(), group, len(bins)) for model in models
+    }
     facts = {"baseline": baseline, "left_out": len(values.columns) - 1 - len(models), "bins": len(bins)}
     return Picture(plots.gain_picture(bands, bins, styles), _legend(bands, styles), facts)
 
@@ -130,7 +138,7 @@ def _popularity(report: ReportInput, styles: Mapping[str, Style]) -> Picture | N
     lines = {}
     for model in report.models:
         if model in report.top:
-            first = report.top[model].items[:, : report.main_metric.k]
+            first = report.top[model].items[:, : report.first_places]
             lines[model] = share_by_popularity(popularity, first[first >= 0])
     if not lines:
         return None
@@ -158,9 +166,18 @@ def _user_map(report: ReportInput) -> Picture | None:
     return None
 
 
+def _odd(report: ReportInput, styles: Mapping[str, Style]) -> Picture | None:
+    """Picture how much users surprise the best model that can say so, by the length of their history."""
+    found = find_oddities(report)
+    if found is None:
+        return None
+    legend = [("a user", replace(styles[found.model], mark="o")), ("named in the table", ODD)]
+    return Picture(plots.oddity_picture(found, styles[found.model], ODD), legend, {"found": found})
+
+
 def _meanings(report: ReportInput) -> list[tuple[str, Markup]]:
     """Return each metric of the tables with its formula, as its function's docstring gives it."""
-    functions: Mapping[str, Any] = {**PER_USER, **CATALOGUE}
+    functions: Mapping[str, Any] = {**PER_USER, **VALUES, **CATALOGUE}
     names = dict.fromkeys(str(name) for name in report.metrics["metric"])
     docs = {name: inspect.getdoc(functions[name]) or "" for name in names}
     return [

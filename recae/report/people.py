@@ -39,7 +39,7 @@ def choose_people(report: ReportInput) -> NDArray[np.int64]:
     if not report.models or report.models[0] not in values:
         return np.empty(0, dtype=np.int64)
     value = values[report.models[0]].to_numpy()
-    order = np.argsort(value, kind="stable")[: np.isfinite(value).sum()]
+    order = np.argsort(report.main_metric.sign * value, kind="stable")[: np.isfinite(value).sum()]
     places = np.unique(np.linspace(0, max(0, len(order) - 1), PEOPLE).round().astype(np.int64))
     return order[places[: len(order)]]
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from recae.report.curves import best_epoch
 from recae.report.measures import Band, UserMap
+from recae.report.oddities import Oddities
 
 PAINT: Mapping[str, tuple[str, str]] = {
     "paper": ("#fdfcf9", "#171614"),
@@ -132,7 +133,8 @@ def learning_picture(curves: Mapping[str, pd.Series], styles: Mapping[str, Style
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
     said = [
-        f"{model} is best at epoch {best_epoch(values)} with {values.max():.4f}" for model, values in curves.items()
+        f"{model} is best at epoch {best_epoch(values)} with {values[best_epoch(values)]:.4f}"
+        for model, values in curves.items()
     ]
     return _picture("learning", draw, "; ".join(said))
 
@@ -233,6 +235,28 @@ def map_picture(users: UserMap, styles: Sequence[Style]) -> Markup:
     sizes = np.bincount(users.group, minlength=len(users.groups))
     said = [f"{size} users: {group}" for group, size in zip(users.groups, sizes, strict=True)]
     return _picture("map", draw, f"{len(users.points)} points. " + "; ".join(said), height=400)
+
+
+def oddity_picture(found: Oddities, style: Style, odd: Style) -> Markup:
+    """Draw users as points by length of history and surprise, what is usual as a line, two spreads as a band."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        low, high = found.usual - 2 * found.spread, found.usual + 2 * found.spread
+        axes.fill_between(found.at, low, high, color=PAINT["muted"][0], alpha=0.15, linewidth=0)
+        named = len(found.oddest)
+        axes.plot(
+            found.lengths[named:], found.surprise[named:], "o", color=style.colour, alpha=0.6, markersize=4,
+            markeredgewidth=0,
+        )  # fmt: skip
+        axes.plot(found.at, found.usual, color=PAINT["ink"][0])
+        axes.plot(found.lengths[:named], found.surprise[:named], odd.mark, color=odd.colour, markersize=7)
+        axes.set_ylabel("surprise (nats)")
+        _ratio_axis(axes, found.lengths.max(), "items in the user's history")
+        axes.set_xlim(left=max(1, 0.9 * found.lengths.min()))
+
+    said = [f"{user.history_length} items, {user.z:.1f} spreads above" for user in found.oddest]
+    return _picture("odd", draw, f"{len(found.lengths)} users; the oddest: {'; '.join(said)}")
 
 
 def _half(band: Band) -> str:

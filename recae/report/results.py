@@ -76,6 +76,7 @@ class Row:
 class ResultTable:
     """Models × metrics; `tested` says whether any paired test stands behind `better_than`."""
 
+    caption: str
     heads: tuple[str, ...]
     rows: tuple[Row, ...]
     tested: bool = False
@@ -99,41 +100,57 @@ def summarise(report: ReportInput) -> Summary:
 
 
 def quality_table(report: ReportInput) -> ResultTable:
-    """Return the metrics measured user by user, the main one first; higher is better."""
-    better = better_than(_tests(report))
-    spans = _spans(report.main)
-    main = (report.main_metric.name, report.main_metric.k)
-    kinds = sorted(_kinds(report, per_user=True), key=lambda kind: kind != main)
-    return _table(report, kinds, mark_best=True, spans=spans if main in kinds else {}, better=better)
+    """Return the metrics of rankings that are measured user by user, the main one first."""
+    caption = "Ranking quality, higher is better"
+    return _with_main(report, caption, [one for one in _measured(report) if one.is_per_user and not one.is_of_values])
+
+
+def value_table(report: ReportInput) -> ResultTable:
+    """Return the metrics of predicted values, the main one first."""
+    caption = "Errors of predicted values, lower is better"
+    return _with_main(report, caption, [one for one in _measured(report) if one.is_of_values])
 
 
 def catalogue_table(report: ReportInput) -> ResultTable:
     """Return the metrics of the lists as a whole (coverage, novelty, …), where the best figure alone says little."""
-    return _table(report, _kinds(report, per_user=False), mark_best=False, spans={}, better={})
+    wanted = [metric for metric in _measured(report) if not metric.is_per_user and not metric.is_of_values]
+    caption = "The lists as a whole, where the best figure alone says little: random lists cover most"
+    return _table(report, caption, wanted, mark_best=False, spans={}, better={})
 
 
-def _kinds(report: ReportInput, *, per_user: bool) -> list[tuple[str, int]]:
+def _measured(report: ReportInput) -> list[Metric]:
     kinds = report.metrics[["metric", "k"]].drop_duplicates().itertuples(index=False, name=None)
-    return [(name, k) for name, k in kinds if Metric(name, k).is_per_user == per_user]
+    return [Metric(name, k) for name, k in kinds]
+
+
+def _with_main(report: ReportInput, caption: str, wanted: list[Metric]) -> ResultTable:
+    """Return a table of metrics with what is known of the main one, if it is among them."""
+    if report.main_metric not in wanted:
+        return _table(report, caption, wanted, mark_best=True, spans={}, better={})
+    main_first = sorted(wanted, key=lambda metric: metric != report.main_metric)
+    better = better_than(_tests(report))
+    return _table(report, caption, main_first, mark_best=True, spans=_spans(report.main), better=better)
 
 
 def _table(
     report: ReportInput,
-    kinds: list[tuple[str, int]],
+    caption: str,
+    wanted: list[Metric],
     *,
     mark_best: bool,
     spans: dict[str, Span],
     better: dict[str, list[str]],
 ) -> ResultTable:
     columns = []
-    for name, k in kinds:
-        metrics = report.metrics
-        rows = metrics[(metrics["metric"] == name) & (metrics["k"] == k)].set_index("model").reindex(report.models)
-        columns.append(
-            [_cell(row, best=mark_best and row["value"] == rows["value"].max()) for _, row in rows.iterrows()]
-        )
+    for metric in wanted:
+        table = report.metrics
+        of_metric = (table["metric"] == metric.name) & (table["k"] == metric.k)
+        rows = table[of_metric].set_index("model").reindex(report.models)
+        best = metric.sign * (metric.sign * rows["value"]).max()
+        columns.append([_cell(row, best=mark_best and row["value"] == best) for _, row in rows.iterrows()])
     return ResultTable(
-        heads=tuple(metric_label(name, k) for name, k in kinds),
+        caption=caption,
+        heads=tuple(metric_label(metric.name, metric.k) for metric in wanted),
         rows=tuple(
             Row(
                 model=model,
@@ -170,14 +187,14 @@ def _tests(report: ReportInput) -> pd.DataFrame:
     """Return the paired tests on the main metric."""
     table = report.comparisons
     if table.empty:
-        return pd.DataFrame(columns=["model", "other", "difference", "significant"])
+        return pd.DataFrame(columns=["model", "other", "metric", "k", "difference", "significant"])
     return table[(table["metric"] == report.main_metric.name) & (table["k"] == report.main_metric.k)]
 
 
 def _gap(report: ReportInput, other: str) -> Gap:
     """Return the best model's lead over another."""
-    best, value = report.models[0], report.main["value"]
-    difference = float(value.iloc[0] - value[other])
+    best, value, sign = report.models[0], report.main["value"], report.main_metric.sign
+    difference = sign * float(value.iloc[0] - value[other])
     share = difference / float(value[other]) if value[other] > 0 else NAN
     tests, pair = _tests(report), [best, other]
     found = tests[tests["model"].isin(pair) & tests["other"].isin(pair)]
@@ -185,7 +202,7 @@ def _gap(report: ReportInput, other: str) -> Gap:
         return Gap(other, difference, share)
     test = found.iloc[0]
     bounds = [float(test["ci_low"]), float(test["ci_high"])]
-    low, high = bounds if test["model"] == best else (-bounds[1], -bounds[0])
+    low, high = bounds if (test["model"] == best) == (sign > 0) else (-bounds[1], -bounds[0])
     return Gap(other, difference, share, low, high, float(test["p_adjusted"]), bool(test["significant"]))
 
 

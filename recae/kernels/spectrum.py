@@ -1,0 +1,50 @@
+"""The leading right singular vectors of a sparse matrix.
+
+R   rows × columns, CSR, float32
+V   columns × kept: eigenvectors of RᵀR, those of the largest eigenvalues first
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+DENSE = 512
+"""Up to how many columns all eigenvectors are computed of RᵀR, dense, whatever the share of them that is wanted."""
+
+SHARE = 3
+"""All are computed, too, unless there are more than so many times as many as are wanted: Lanczos keeps twice these."""
+
+NOISE = 1e-6
+"""An eigenvalue below this share of the largest is rounding, and its vector could be any."""
+
+
+def leading(matrix: csr_matrix, count: int, seed: int) -> NDArray[np.float32]:
+    """Return V for the `count` largest singular values of R, fewer where its rank is lower; R is not all zero.
+
+    The seed draws where Lanczos' iteration begins: the same one gives the same bits. Another one may turn vectors
+    around, or mix those of equal singular values, which leaves VVᵀ as it is unless the last of them are equal.
+    """
+    columns = matrix.shape[1]
+    by_column = matrix.T.tocsr()
+    if _all(columns, count):
+        values, vectors = np.linalg.eigh((by_column @ matrix).toarray().astype(np.float64))
+        values, vectors = values[-count:], vectors[:, -count:]
+    else:
+        # Not scipy's svds: it would go on to the left vectors, which nobody asked for.
+        gram = LinearOperator((columns, columns), matvec=lambda v: by_column @ (matrix @ v), dtype=np.float32)
+        start = np.random.default_rng(seed).standard_normal(columns, dtype=np.float32)
+        values, vectors = eigsh(gram, count, v0=start)
+    kept = np.flatnonzero(values > NOISE * values[-1])[::-1]
+    return np.ascontiguousarray(vectors[:, kept], dtype=np.float32)
+
+
+def memory_needed(rows: int, columns: int, interactions: int, count: int) -> int:
+    """Return about how many bytes `leading` takes at its peak."""
+    count = min(count, columns)
+    vectors = 24 * columns**2 if _all(columns, count) else 16 * columns * (count + 2)
+    return vectors + 8 * interactions + 4 * (rows + columns)
+
+
+def _all(columns: int, count: int) -> bool:
+    return columns <= max(DENSE, SHARE * count)

@@ -1,0 +1,89 @@
+"""Infinite-AE: an autoencoder of unbounded width whose output layer is solved for, a regression on kernels."""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from recae.device import require_memory
+from recae.models.base import Count, FitOptions, NonNegative, Positive, hyper_parameters, require_width
+from recae.models.histories import presence, require_interactions
+from recae.models.memory import Likeness, memorise, memory_needed, recall
+from recae.scoring import Tiles
+
+L2 = Annotated[Positive, Field(description="added to the diagonal of the kernel between users")]
+Sharpness = Annotated[NonNegative, Field(description="how fast users count less who are less alike")]
+Landmarks = Annotated[Count, Field(description="users that others are compared with, at most")]
+TargetExponent = Annotated[
+    NonNegative, Field(description="how much less users with many items weigh in what is reconstructed")
+]
+
+
+@hyper_parameters
+class InfiniteAE:
+    """Compare a history with those of known users, and add up what these have, by weights that are solved for.
+
+    A network of one hidden layer without bound on its width, of which only the output layer learns, is a regression
+    with a kernel between histories: Sachdeva et al. 2022, Infinite Recommendation Networks: A Data-Centric Approach,
+    whose kernel is that of a network's tangents. Here it is exp(`sharpness` · cosine), which does a little better
+    (docs/LOG.md). With K the kernel between users, the scores of a history with similarities k to them are
+    k (K + l2·I)⁻¹ X, where each user's row of X is divided by length^`target_exponent`. Of more users than
+    `landmarks`, as many are drawn, and the regression is on the similarities to those (the subset of regressors;
+    Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, 8.3.1).
+
+    The histories of the landmarks are a part of the state.
+    """
+
+    name: ClassVar[str] = "infinite-ae"
+    folds_in: ClassVar[bool] = True
+
+    l2: L2 = 20.0
+    sharpness: Sharpness = 2.0
+    target_exponent: TargetExponent = 0.5
+    landmarks: Landmarks = 5000
+
+    def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
+        """Solve on the device; ModelError, before any work, where the memory will not do."""
+        require_interactions(histories, self.name)
+        self.require_memory(histories, options.device)
+        self.memory_ = memorise(
+            presence(histories),
+            self._likeness(histories.shape[1]),
+            l2=self.l2,
+            exponent=self.target_exponent,
+            count=self.landmarks,
+            seed=options.seed,
+            device=options.device,
+        )
+        return self
+
+    def require_memory(self, histories: csr_matrix, device: str) -> None:
+        """Raise ModelError where a device does not have the memory for the kernel and the output layer."""
+        users, items = histories.shape
+        what = f"{self.name}, with {min(users, self.landmarks):,} landmarks and {items:,} items,"
+        require_memory(device, memory_needed(users, items, self.landmarks), what, "lower landmarks, or use rec-vae")
+
+    def score(self, histories: csr_matrix) -> Tensor:
+        """Return users × items."""
+        require_width(histories, self.memory_.items, self.name)
+        return self.memory_.score(presence(histories))
+
+    def score_by_tile(self, histories: csr_matrix) -> Tiles:
+        """Return the scores as tiles."""
+        require_width(histories, self.memory_.items, self.name)
+        return self.memory_.score_by_tile(presence(histories))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the landmarks' histories as `indptr` and `indices`, and `weights`, (landmarks, items)."""
+        return self.memory_.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> Self:
+        """Take over a state."""
+        self.memory_ = recall(state, self._likeness(state["weights"].shape[-1]))
+        return self
+
+    def _likeness(self, items: int) -> Likeness:
+        return Likeness(self.sharpness, np.ones(items, np.float32))

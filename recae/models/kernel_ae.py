@@ -1,0 +1,126 @@
+"""Kernel-AE: Infinite-AE where users are alike in their histories and in what a linear autoencoder makes of them."""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from recae.device import require_memory
+from recae.errors import ModelError
+from recae.models.base import FitOptions, NonNegative, Positive, Unit, hyper_parameters, require_width
+from recae.models.histories import presence, require_interactions
+from recae.models.infinite_ae import L2, Landmarks, Sharpness, TargetExponent
+from recae.models.linear import UserExponent
+from recae.models.memory import FORMS, Likeness, memorise, memory_needed, recall
+from recae.models.rdlae import RDLAE
+from recae.profiling import stage
+from recae.scoring import Tiles
+from recae.tensors import require_tensors
+
+BLOCKS = 2
+"""The linear scores of a history, and their roots."""
+
+
+@hyper_parameters
+class KernelAE:
+    """Find the users that a history is like by three looks at it, and add up what they have, by solved weights.
+
+    The looks are the history x itself; the scores xB of a linear autoencoder of full rank, RDLAE; and the roots of
+    those above zero, by which Hellinger's distance compares distributions. In each, an item counts by (l2 + its
+    users)^-exponent, so that what everybody has makes nobody alike, and each is of unit length. The kernel is
+    exp(`sharpness` · the mean of the three cosines), and the rest is Infinite-AE. All of it is in closed form. It is
+    recae's own: docs/LOG.md has how it was found, and what each part of it gains.
+
+    The histories of the landmarks are a part of the state.
+    """
+
+    name: ClassVar[str] = "kernel-ae"
+    folds_in: ClassVar[bool] = True
+
+    l2: Annotated[Positive, Field(description="weight of |B|² in the linear autoencoder")] = 200.0
+    dropout: Annotated[Unit, Field(description="share of the interactions that the linear autoencoder drops")] = 0.5
+    relaxation: Annotated[Unit, Field(description="weight of an item in its own linear score, at most")] = 0.5
+    user_exponent: UserExponent = 0.5
+    kernel_l2: L2 = 20.0
+    sharpness: Sharpness = 2.0
+    history_exponent: Annotated[
+        NonNegative, Field(description="how much less items with many users count in how alike histories are")
+    ] = 0.4
+    score_exponent: Annotated[
+        NonNegative, Field(description="how much less they count in how alike linear scores are")
+    ] = 0.25
+    target_exponent: TargetExponent = 0.4
+    landmarks: Landmarks = 5000
+
+    def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
+        """Solve twice on the device; ModelError, before any work, where the memory will not do."""
+        require_interactions(histories, self.name)
+        self.require_memory(histories, options.device)
+        seen = presence(histories)
+        with stage("linear"):
+            self.linear_ = self._linear().fit(seen, options)
+        counts = np.bincount(seen.indices, minlength=seen.shape[1])
+        self.rarity_ = torch.as_tensor(1 / (self.l2 + counts), dtype=torch.float32, device=options.device)
+        with stage("memory"):
+            self.memory_ = memorise(
+                seen,
+                self._likeness(),
+                l2=self.kernel_l2,
+                exponent=self.target_exponent,
+                count=self.landmarks,
+                seed=options.seed,
+                device=options.device,
+            )
+        return self
+
+    def require_memory(self, histories: csr_matrix, device: str) -> None:
+        """Raise ModelError where a device does not have the memory for the linear part, or for the rest beside it."""
+        try:
+            self._linear().require_memory(histories, device)
+        except ModelError as error:
+            raise ModelError(f"{self.name}: {error}") from None
+        users, items = histories.shape
+        needed = memory_needed(users, items, self.landmarks, BLOCKS) + 4 * items**2
+        what = f"{self.name}, with {min(users, self.landmarks):,} landmarks and {items:,} items,"
+        require_memory(device, needed, what, "lower landmarks, or use rec-vae")
+
+    def score(self, histories: csr_matrix) -> Tensor:
+        """Return users × items."""
+        require_width(histories, self.memory_.items, self.name)
+        return self.memory_.score(presence(histories))
+
+    def score_by_tile(self, histories: csr_matrix) -> Tiles:
+        """Return the scores as tiles."""
+        require_width(histories, self.memory_.items, self.name)
+        return self.memory_.score_by_tile(presence(histories))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return B as `linear`, 1 / (l2 + users) of each item as `rarity`, and the state of the memory."""
+        return {"linear": self.linear_.weights_, "rarity": self.rarity_, **self.memory_.state()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> Self:
+        """Take over a state."""
+        square = {"linear": (torch.float32, ("items", "items")), "rarity": (torch.float32, ("items",))}
+        require_tensors(state, {**square, **FORMS})
+        self.linear_ = self._linear().restore({"weights": state["linear"]})
+        self.rarity_ = state["rarity"]
+        self.memory_ = recall({name: state[name] for name in FORMS}, self._likeness())
+        return self
+
+    def _linear(self) -> RDLAE:
+        return RDLAE(l2=self.l2, dropout=self.dropout, relaxation=self.relaxation, user_exponent=self.user_exponent)
+
+    def _likeness(self) -> Likeness:
+        linear, scale = self.linear_, self.rarity_**self.score_exponent
+
+        def image(histories: csr_matrix) -> Tensor:
+            scores = linear.score(histories)
+            looks = (scores * scale, scores.clamp(min=0).sqrt() * scale)
+            return torch.cat([normalize(look) for look in looks], dim=1)
+
+        return Likeness(self.sharpness, (self.rarity_**self.history_exponent).cpu().numpy(), image, BLOCKS)

@@ -1,0 +1,101 @@
+"""The command that searches for better settings than a recipe's."""
+
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recae.advice import resumable
+from recae.errors import InputError
+from recae.options import (
+    Device,
+    Json,
+    Overwrite,
+    Quiet,
+    Recipe,
+    RecipeData,
+    RecipeOut,
+    RecipeSeed,
+    RecipeSet,
+    Resume,
+    name_of,
+)
+
+TRIALS = 20
+"""Enough for a few hyper-parameters: about ten settings by chance, and as many that learn from those."""
+
+
+def tune(
+    recipe: Recipe,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many settings of each model to try.")] = TRIALS,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="LABEL", help="Search for this model of the recipe's alone.")
+    ] = None,
+    data: RecipeData = None,
+    out: RecipeOut = None,
+    settings: RecipeSet = None,
+    seed: RecipeSeed = None,
+    device: Device = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Search the ranges in a recipe's `tune` section for better settings, judged on validation users alone."""
+    if find_spec("optuna") is None:
+        raise InputError("recae tune needs optuna, which is not installed: pip install 'recae[tune]'")
+    from recae import console, experiment, tuning
+    from recae.recipe import read_recipe, read_settings
+    from recae.tracking import Tracker
+
+    if resume and out is None:
+        raise InputError("--resume: say with --out which search is to go on, such as --out runs/films/tune")
+    overrides: dict[str, Any] = {}
+    if data is not None:
+        overrides |= {"data.path": str(data), "data.items": None, "name": name_of(data)}
+    if seed is not None:
+        overrides["seed"] = seed
+    plan = read_recipe(recipe, overrides | read_settings(settings or []))
+    out = out or Path("runs") / plan.name / f"tune-{datetime.now():%Y%m%d-%H%M%S}"
+    speak = not (quiet or as_json)
+    trackers: list[Tracker] = []
+
+    def open_tracker(name: str) -> Tracker:
+        trackers.append(Tracker(name))
+        if trackers[0].lost:
+            console.warn(trackers[0].lost)
+        return trackers[0]
+
+    kept = resumable(out, experiment.workspace_of(out), begun=lambda: bool(trackers))
+    with kept, console.progress_bars(quiet) as listener:
+        search = tuning.tune(
+            plan,
+            out,
+            trials=trials,
+            label=model,
+            open_tracker=open_tracker,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            listener=listener,
+        )
+    if as_json:
+        best_of_each = {label: search.best(label) for label in search.trials}
+        console.print_json(
+            {
+                "out": str(search.out),
+                "metrics": {label: str(metric) for label, metric in search.metrics.items()},
+                "best": {label: best and best.model_dump() for label, best in best_of_each.items()},
+                "trials": {label: [trial.model_dump() for trial in found] for label, found in search.trials.items()},
+                "notes": search.caveats,
+            }
+        )
+    elif speak:
+        console.print_search(search)
+        console.say(f"results in {search.out}; recae compare {search.out / tuning.BEST} judges them on test users")
+    if search.tracker.lost:
+        console.warn(search.tracker.lost)
+    elif speak:
+        console.say(f"tracked in {search.tracker.uri}")

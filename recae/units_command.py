@@ -1,0 +1,73 @@
+"""The command that names the units of a sparse autoencoder: units."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recae.errors import InputError
+from recae.options import (
+    LOG,
+    Device,
+    ItemCol,
+    Json,
+    ModelDir,
+    Overwrite,
+    Quiet,
+    SkipBadRows,
+    TimeCol,
+    UserCol,
+    ValueCol,
+)
+
+
+def units(
+    model_dir: ModelDir,
+    events: Annotated[
+        Path | None,
+        typer.Argument(metavar="EVENTS", help=f"Whose units to count; without it, the training's. {LOG}"),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", help="How many items of each unit to name.")] = 10,
+    n: Annotated[int, typer.Option("-n", help="How many units to print, those that fire most; files have all.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A .parquet file to write; it appears whole or not at all.")
+    ] = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    value_col: ValueCol = None,
+    time_col: TimeCol = None,
+    skip_bad_rows: SkipBadRows = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say for what share of the users each unit of a sparse autoencoder fires, and to which items it responds most."""
+    from recae import console, jobs
+    from recae.artifact import load_model
+    from recae.events import Columns
+    from recae.tables import require_table_place
+    from recae.units import name_units, require_units, write_units
+
+    if n < 0:
+        raise InputError(f"-n {n}: ask for at least 0 units to print")
+    if out is not None:
+        require_table_place(out, overwrite=overwrite)
+    model = load_model(model_dir, device)
+    require_units(model)
+    read = None
+    if events is not None:
+        columns = Columns(user=user_col, item=item_col, value=value_col, time=time_col)
+        read = jobs.read_histories(model, events, columns=columns, skip_bad_rows=skip_bad_rows)
+    named = name_units(model, read, top=top)
+    notes = jobs.notes_on(model, read.histories) if read else {}
+    if out is not None:
+        write_units(model, named, out, overwrite=overwrite)
+    if as_json:
+        console.print_json({"out": out and str(out), "units": list(named), "notes": notes})
+    elif not quiet:
+        console.print_units(list(named)[:n])
+        console.say(f"{len(named):,} units, {named.dead:,} of which fire for nobody")
+        if out is not None:
+            console.say(f"{out}: {named.table.num_rows:,} rows")
+        console.print_notes(notes)

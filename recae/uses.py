@@ -1,0 +1,122 @@
+"""What else a model is for, beside recommending: to find the users it cannot explain, and to make up others."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from recae.anomalies import GROUP, oddest_of, rank_by_oddity, surprise_of
+from recae.artifact import FittedModel
+from recae.errors import CannotExplain, CannotGenerate, EventsError
+from recae.generation import make_up
+from recae.jobs import BELOW, Histories, Written, notes_on
+from recae.models import MODELS
+from recae.models.base import Explainer, Generator
+from recae.progress import Listener, Step, silence
+from recae.tables import anomalies, events, write_in_pieces, write_table
+
+SHOWN_ITEMS = 3
+"""How many of a user's most surprising items are named."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundAnomalies:
+    """The table that was written, and its first rows, of the oddest users."""
+
+    written: Written
+    oddest: list[dict[str, Any]]
+
+
+def require_explainer(model: FittedModel) -> Explainer:
+    """Return the model if it can say how likely a part of a history is, given the rest; CannotExplain if not."""
+    able = ", ".join(name for name, one in MODELS.items() if hasattr(one, "log_likelihoods") and one.folds_in)
+    if not isinstance(model.model, Explainer):
+        raise CannotExplain(f"{model.card.model} has no likelihood to find anomalies by; these models have one: {able}")
+    if not model.model.folds_in:
+        raise CannotExplain(
+            f"{model.card.model} knows only whole histories, and anomalies are found by hiding a part of one; "
+            f"these models can: {able}"
+        )
+    return model.model
+
+
+def find_anomalies(
+    model: FittedModel,
+    read: Histories,
+    out: Path,
+    *,
+    reference: Histories | None = None,
+    shown: int = 10,
+    seed: int = 42,
+    overwrite: bool = False,
+    listener: Listener = silence,
+) -> FoundAnomalies:
+    """Write a table of all users that can be judged, the oddest first: see `recae.anomalies`.
+
+    What is usual is learned from the users of `reference`, or from these users themselves. Users with fewer than two
+    items that the model knows are counted, and EventsError if there are no others.
+    """
+    explainer, histories = require_explainer(model), read.histories
+    surprise = surprise_of(explainer, histories.matrix, seed=seed, listener=listener)
+    usual = surprise
+    if reference is not None:
+        usual = surprise_of(explainer, reference.histories.matrix, seed=seed, listener=listener, task="explain others")
+    for scored, whose in ((surprise.scored, "user"), (usual.scored, "user to compare with")):
+        if not scored.any():
+            raise EventsError(f"no {whose} has two items that the model knows, and one item cannot explain another")
+    found = rank_by_oddity(surprise, usual)
+    odd_items = [histories.matrix.indices[places] for places in oddest_of(surprise, found.rows, SHOWN_ITEMS)]
+    table = anomalies(found, odd_items, histories.users, model.items, model.item_table)
+    about = {"model": model.card.model, "digest": model.digest, "seed": seed}
+    write_table(out, table, about=about, overwrite=overwrite)
+    compared = int(usual.scored.sum())
+    told = {
+        "users with fewer than two items the model knows: not judged": int((~surprise.scored).sum()),
+        f"{BELOW}: not judged": read.below,
+        f"users to compare with, fewer than the {2 * GROUP} it takes to tell what is usual at which length": (
+            compared if compared < 2 * GROUP else 0
+        ),
+    }
+    notes = notes_on(model, histories) | {note: count for note, count in told.items() if count}
+    return FoundAnomalies(Written(out, table.num_rows, notes), table.slice(0, shown).to_pylist())
+
+
+def require_generator(model: FittedModel) -> Generator:
+    """Return the model if it can make up users; CannotGenerate if not."""
+    if isinstance(model.model, Generator):
+        return model.model
+    able = ", ".join(name for name, one in MODELS.items() if hasattr(one, "sample"))
+    raise CannotGenerate(
+        f"{model.card.model} has no distribution of codes to draw users from; these models have one: {able}"
+    )
+
+
+def generate(
+    model: FittedModel,
+    users: int,
+    out: Path,
+    *,
+    seed: int = 42,
+    overwrite: bool = False,
+    listener: Listener = silence,
+) -> Written:
+    """Write a log of so many users who never were, synthetic-1, synthetic-2, …: user_id, item_id, and counts if any.
+
+    The same seed gives the same log, and a longer one begins with a shorter one's users; no more than a block of users
+    is ever in memory.
+    """
+    generator = require_generator(model)
+    counted = getattr(generator, "likelihood", None) == "poisson"
+
+    def pieces() -> Iterator[pa.Table]:
+        done = 0
+        for block in make_up(generator, users, seed):
+            names = [f"synthetic-{done + number + 1}" for number in range(block.shape[0])]
+            yield events(block, names, model.items, values=counted)
+            done += block.shape[0]
+            listener(Step("generate", done, users))
+
+    about = {"model": model.card.model, "digest": model.digest, "users": users, "seed": seed}
+    return Written(out, write_in_pieces(out, pieces(), about=about, overwrite=overwrite))

@@ -1,0 +1,128 @@
+"""The units of a sparse autoencoder by name: the table, and the command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from commands import ITEMS, call, everything_in, log, write_inputs
+
+from recae.artifact import load_model
+from recae.errors import InputError
+from recae.jobs import read_histories
+from recae.tables import about
+from recae.units import name_units
+
+SETTINGS = ("latent=8", "active=2", "epochs=4", "batch_size=20")
+TRAIN = [word for setting in SETTINGS for word in ("--set", setting)] + ["--min-items", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log, a sparse autoencoder with titles, one without, and an ease; nobody changes them."""
+    folder = write_inputs(tmp_path_factory.mktemp("units"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert call("train", "sparse-ae", "log.csv", "--out", "sparse", "--items", "items.csv", *TRAIN).code == 0
+        assert call("train", "sparse-ae", "log.csv", "--out", "untitled", *TRAIN).code == 0
+        assert call("train", "ease", "log.csv", "--out", "ease").code == 0
+    return folder
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_units_are_named_those_that_fire_most_first(folder: Path) -> None:
+    model = load_model(folder / "sparse")
+    units = list(name_units(model, top=3))
+
+    assert sorted(unit["unit"] for unit in units) == list(range(8))
+    fires = [unit["fires"] for unit in units]
+    assert fires == sorted(fires, reverse=True)
+    assert sum(fires) <= 2 + 1e-6
+    weight = model.model.embed_items()[:, :-1].numpy()
+    titles = model.item_table["title"]
+    for unit in units:
+        best = np.argsort(-weight[:, unit["unit"]], kind="stable")[:3]
+        assert unit["item_id"] == list(model.items.to_ids(best))
+        assert unit["title"] == titles.iloc[best].tolist()
+        np.testing.assert_allclose(unit["weight"], weight[best, unit["unit"]])
+
+
+def test_of_the_training_s_own_log_units_fire_as_often_as_they_did(folder: Path) -> None:
+    model = load_model(folder / "sparse")
+    own = name_units(model, read_histories(model, folder / "log.csv"), top=2)
+    kept = {unit["unit"]: unit["fires"] for unit in name_units(model, top=2)}
+    assert {unit["unit"]: unit["fires"] for unit in own} == pytest.approx(kept)
+    assert own.dead == sum(unit["fires"] == 0 for unit in own)
+
+
+def test_users_without_an_item_that_is_known_do_not_count(folder: Path, tmp_path: Path) -> None:
+    model = load_model(folder / "sparse")
+    strangers = pd.DataFrame({"user_id": ["x", "y"], "item_id": ["nothing", "known"], "value": 1})
+    both = pd.concat([log()[["user_id", "item_id", "value"]], strangers])
+    both.to_csv(tmp_path / "both.csv", index=False)
+    log().to_csv(tmp_path / "log.csv", index=False)
+    with_them, without = (name_units(model, read_histories(model, tmp_path / name)) for name in ("both.csv", "log.csv"))
+    assert list(with_them) == list(without)
+
+
+def test_the_command_prints_writes_and_says_how_many_never_fire(inside: Path, tmp_path: Path) -> None:
+    out = tmp_path / "units.parquet"
+    done = call("units", "sparse", "log.csv", "--top", "4", "-n", "3", "--out", out)
+    assert (done.code, done.err) == (0, "")
+    assert "fires for" in done.out
+    assert done.out.count("Film") == 12
+    assert "8 units, " in done.out
+    assert f"{out}: 32 rows" in done.out
+    table = pq.read_table(out)
+    assert table.column_names == ["unit", "fires", "rank", "item_id", "weight", "title"]
+    assert about(out)["model"] == "sparse-ae"
+    frame = table.to_pandas()
+    assert frame.groupby("unit")["rank"].apply(list).tolist() == [[1, 2, 3, 4]] * 8
+    assert (frame.groupby("unit")["weight"].diff().dropna() <= 0).all()
+
+
+def test_without_titles_items_go_by_their_ids(inside: Path) -> None:
+    done = call("units", "untitled", "--top", "2")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.count("; i") == 8
+
+
+def test_as_json_all_units_are_there(inside: Path) -> None:
+    done = call("units", "sparse", "--top", "99", "-n", "1", "--json")
+    units = json.loads(done.out)["units"]
+    assert len(units) == 8
+    assert {len(unit["item_id"]) for unit in units} == {ITEMS}
+    assert call("units", "sparse", "--quiet").out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("units ease", "ease has no units that fire for some users and not for others; sparse-ae has"),
+        ("units sparse --top 0", "--top 0: ask for at least 1 item of each unit"),
+        ("units sparse -n -1", "-n -1: ask for at least 0 units to print"),
+        ("units nowhere", "nowhere: no such model directory"),
+        ("units sparse nolog.csv", "nolog.csv"),
+        ("units sparse --out sparse/model.json", "sparse/model.json"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(inside: Path, words: str, said: str) -> None:
+    before = everything_in(inside)
+    done = call(*words.split())
+    assert done.code == 2, done
+    assert done.err.startswith("recae: ")
+    assert done.err.count("\n") == 1
+    assert said in done.err
+    assert everything_in(inside) == before
+
+
+def test_a_top_below_one_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="--top 0"):
+        name_units(load_model(folder / "sparse"), top=0)
