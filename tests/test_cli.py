@@ -237,6 +237,23 @@ def test_train_says_what_it_made_of_what(folder):
     assert "note: 2 users with fewer than min_items items: left out" in done.out
 
 
+def test_train_without_a_model_trains_the_default_one_and_keeps_users_to_weigh_it_by(inputs):
+    small = [word for setting in ("hidden=8", "layers=1", "latent=4", "epochs=2") for word in ("--set", setting)]
+    done = call("train", "log.csv", "--out", "model", *small)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("model: Hybrid(hidden=8, layers=1, latent=4,")
+    assert "note: 6 users kept from training, to stop early by" in done.out
+    assert load_model(Path("model")).card.data.users == USERS - 2 - 6
+    whole = call("train", "default", "log.csv", "--out", "whole", "--validation-share", 0, *small)
+    assert (whole.code, whole.err) == (0, "")
+    assert load_model(Path("whole")).card.data.users == USERS - 2
+    assert call("recommend", "model", "log.csv", "-n", 3, "--out", "top.parquet").code == 0
+    assert call("embed", "model", "log.csv", "--out", "users.parquet").code == 0
+    refused = call("embed", "model", "log.csv", "--kind", "retrieval", "--out", "retrieval.parquet")
+    assert refused.code == 2
+    assert "hybrid has no retrieval vectors" in refused.err
+
+
 def test_recommend_writes_the_best_items_of_everybody(inside, tmp_path):
     done = call("recommend", "vae", "log.csv", "-n", 5, "--out", tmp_path / "top.parquet")
     assert (done.code, done.err) == (0, "")
