@@ -11,9 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from recae.autoencoder.batches import Batch
-
-SMALLEST = float(np.finfo(np.float32).tiny)
-"""What a value of zero becomes that was observed: see `recae.models.histories.valued`."""
+from recae.models.histories import OBSERVED_ZERO
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +60,8 @@ class Standard(nn.Module):
     def scaled(self, batch: Batch) -> Batch:
         """Return values in deviations; one that is observed stays other than zero."""
         values = batch.values / self.deviation
-        small = (values.abs() < SMALLEST) & (batch.values != 0)
-        return batch.with_values(torch.where(small, SMALLEST, values))
+        small = (values.abs() < OBSERVED_ZERO) & (batch.values != 0)
+        return batch.with_values(torch.where(small, OBSERVED_ZERO, values))
 
     def centred(self, batch: Batch) -> Batch:
         """Return scaled values less their items' means."""

@@ -21,7 +21,7 @@ from torch.nn.functional import embedding_bag
 from recae.errors import ModelError
 from recae.kernels.mkl import HAS_MKL
 
-OBSERVED_ZERO = np.finfo(np.float32).tiny
+OBSERVED_ZERO = float(np.finfo(np.float32).tiny)
 """What stands for a value of zero that was observed: everywhere else, an entry of zero is none."""
 
 
@@ -47,11 +47,11 @@ def presence(histories: csr_matrix) -> csr_matrix:
 
 
 def by_length(seen: csr_matrix, exponent: float) -> csr_matrix:
-    """Return histories of ones, each times the root of the user's weight, (mean length / its length)^exponent."""
+    """Return histories of ones, each times (mean length / its length)^exponent."""
     if not exponent:
         return seen
     lengths = np.diff(seen.indptr)
-    weights = (lengths.mean() / np.maximum(lengths, 1)) ** (exponent / 2)
+    weights = (lengths.mean() / np.maximum(lengths, 1)) ** exponent
     return csr_matrix((np.repeat(weights, lengths).astype(np.float32), seen.indices, seen.indptr), shape=seen.shape)
 
 

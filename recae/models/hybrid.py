@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.errors import CannotEmbed, ModelError
-from recae.metrics import Metric, find_hits, measure_users
+from recae.metrics import find_hits, measure_users
 from recae.models.base import (
     Count,
     EmbeddingKind,
@@ -30,9 +30,7 @@ from recae.models.rec_vae import RecVAE
 from recae.profiling import stage
 from recae.scoring import Tiles
 from recae.tensors import require_tensors
-from recae.validation import Validation
-
-WATCHED = Metric("ndcg", 100)
+from recae.validation import WATCHED, Validation
 
 BLOCK = 2**24
 """How many scores tell how far those of a part spread."""

@@ -9,10 +9,9 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.device import require_memory
-from recae.models.base import Count, FitOptions, NonNegative, Positive, hyper_parameters, require_width
+from recae.models.base import Count, FitOptions, NonNegative, Positive, hyper_parameters
 from recae.models.histories import presence, require_interactions
-from recae.models.memory import Likeness, memorise, memory_needed, recall
-from recae.scoring import Tiles
+from recae.models.memory import Likeness, RemembersUsers, memorise, memory_needed, recall
 
 L2 = Annotated[Positive, Field(description="added to the diagonal of the kernel between users")]
 Sharpness = Annotated[NonNegative, Field(description="how fast users count less who are less alike")]
@@ -23,7 +22,7 @@ TargetExponent = Annotated[
 
 
 @hyper_parameters
-class InfiniteAE:
+class InfiniteAE(RemembersUsers):
     """Compare a history with those of known users, and add up what these have, by weights that are solved for.
 
     A network of one hidden layer without bound on its width, of which only the output layer learns, is a regression
@@ -38,7 +37,6 @@ class InfiniteAE:
     """
 
     name: ClassVar[str] = "infinite-ae"
-    folds_in: ClassVar[bool] = True
 
     l2: L2 = 20.0
     sharpness: Sharpness = 2.0
@@ -65,16 +63,6 @@ class InfiniteAE:
         users, items = histories.shape
         what = f"{self.name}, with {min(users, self.landmarks):,} landmarks and {items:,} items,"
         require_memory(device, memory_needed(users, items, self.landmarks), what, "lower landmarks, or use rec-vae")
-
-    def score(self, histories: csr_matrix) -> Tensor:
-        """Return users × items."""
-        require_width(histories, self.memory_.items, self.name)
-        return self.memory_.score(presence(histories))
-
-    def score_by_tile(self, histories: csr_matrix) -> Tiles:
-        """Return the scores as tiles."""
-        require_width(histories, self.memory_.items, self.name)
-        return self.memory_.score_by_tile(presence(histories))
 
     def state(self) -> dict[str, Tensor]:
         """Return the landmarks' histories as `indptr` and `indices`, and `weights`, (landmarks, items)."""

@@ -12,14 +12,13 @@ from torch.nn.functional import normalize
 
 from recae.device import require_memory
 from recae.errors import ModelError
-from recae.models.base import FitOptions, NonNegative, Positive, Unit, hyper_parameters, require_width
+from recae.models.base import FitOptions, NonNegative, Positive, Unit, hyper_parameters
 from recae.models.histories import presence, require_interactions
 from recae.models.infinite_ae import L2, Landmarks, Sharpness, TargetExponent
 from recae.models.linear import UserExponent
-from recae.models.memory import FORMS, Likeness, memorise, memory_needed, recall
+from recae.models.memory import FORMS, Likeness, RemembersUsers, memorise, memory_needed, recall
 from recae.models.rdlae import RDLAE
 from recae.profiling import stage
-from recae.scoring import Tiles
 from recae.tensors import require_tensors
 
 BLOCKS = 2
@@ -27,7 +26,7 @@ BLOCKS = 2
 
 
 @hyper_parameters
-class KernelAE:
+class KernelAE(RemembersUsers):
     """Find the users that a history is like by three looks at it, and add up what they have, by solved weights.
 
     The looks are the history x itself; the scores xB of a linear autoencoder of full rank, RDLAE; and the roots of
@@ -40,7 +39,6 @@ class KernelAE:
     """
 
     name: ClassVar[str] = "kernel-ae"
-    folds_in: ClassVar[bool] = True
 
     l2: Annotated[Positive, Field(description="weight of |B|² in the linear autoencoder")] = 200.0
     dropout: Annotated[Unit, Field(description="share of the interactions that the linear autoencoder drops")] = 0.5
@@ -88,16 +86,6 @@ class KernelAE:
         needed = memory_needed(users, items, self.landmarks, BLOCKS) + 4 * items**2
         what = f"{self.name}, with {min(users, self.landmarks):,} landmarks and {items:,} items,"
         require_memory(device, needed, what, "lower landmarks, or use rec-vae")
-
-    def score(self, histories: csr_matrix) -> Tensor:
-        """Return users × items."""
-        require_width(histories, self.memory_.items, self.name)
-        return self.memory_.score(presence(histories))
-
-    def score_by_tile(self, histories: csr_matrix) -> Tiles:
-        """Return the scores as tiles."""
-        require_width(histories, self.memory_.items, self.name)
-        return self.memory_.score_by_tile(presence(histories))
 
     def state(self) -> dict[str, Tensor]:
         """Return B as `linear`, 1 / (l2 + users) of each item as `rarity`, and the state of the memory."""

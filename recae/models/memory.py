@@ -6,9 +6,11 @@ k           similarities of a history to the landmarks, users × L, less those o
 weights     L × items: scores are (k + 1) · weights
 """
 
+from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +20,8 @@ from torch import Tensor
 
 from recae.errors import ModelError
 from recae.kernels.gram import dense_product
-from recae.models.histories import multiply
+from recae.models.base import require_width
+from recae.models.histories import by_length, multiply, presence
 from recae.scoring import Tiles
 from recae.tensors import Form, require_tensors
 
@@ -115,6 +118,25 @@ class Memory:
         }
 
 
+class RemembersUsers(ABC):
+    """A recommender whose scores are those of its memory."""
+
+    name: ClassVar[str]
+    folds_in: ClassVar[bool] = True
+
+    memory_: Memory
+
+    def score(self, histories: csr_matrix) -> Tensor:
+        """Return users × items."""
+        require_width(histories, self.memory_.items, self.name)
+        return self.memory_.score(presence(histories))
+
+    def score_by_tile(self, histories: csr_matrix) -> Tiles:
+        """Return the scores as tiles."""
+        require_width(histories, self.memory_.items, self.name)
+        return self.memory_.score_by_tile(presence(histories))
+
+
 def recall(state: Mapping[str, Tensor], likeness: Likeness) -> Memory:
     """Return the memory of a state; ValueError or LookupError where that is none."""
     require_tensors(state, FORMS)
@@ -138,30 +160,25 @@ def memorise(
     they are (K_uᵀK_u + l2·K)⁻¹ K_uᵀX, or (K + l2·I)⁻¹ X where all users are landmarks. ModelError where l2 is too
     small for that.
     """
-    lengths = np.diff(histories.indptr)
-    there = np.flatnonzero(lengths)
-    known = histories[there]
-    wanted_of = (lengths[there].mean() / lengths[there]) ** exponent
-    wanted_rows = csr_matrix(
-        (np.repeat(wanted_of, lengths[there]).astype(np.float32), known.indices, known.indptr), shape=known.shape
-    )
-    chosen = np.arange(len(there))
-    if len(there) > count:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(there), count, replace=False))
-    landmarks = known[chosen]
+    known = histories[np.flatnonzero(np.diff(histories.indptr))]
+    wanted = by_length(known, exponent)
+    users = known.shape[0]
+    landmarks = known
+    if users > count:
+        landmarks = known[np.sort(np.random.default_rng(seed).choice(users, count, replace=False))]
     similarities = likeness.to(landmarks, device)
     step = max(1, BLOCK // max(landmarks.shape))
     parts = [slice(at, at + step) for at in range(0, landmarks.shape[0], step)]
     kernel = torch.cat([similarities(landmarks[part]).double().add_(1) for part in parts])
-    if len(chosen) == len(there):
-        weights = torch.from_numpy(wanted_rows.toarray()).to(device)
+    if landmarks is known:
+        weights = torch.from_numpy(wanted.toarray()).to(device)
         kernel.diagonal().add_(l2)
     else:
         weights = torch.zeros((known.shape[1], len(kernel)), device=device)
         kernel *= l2
-        for at in range(0, known.shape[0], step):
+        for at in range(0, users, step):
             near = similarities(known[at : at + step]).add_(1)
-            weights += multiply(wanted_rows[at : at + step].T.tocsr(), near)
+            weights += multiply(wanted[at : at + step].T.tocsr(), near)
             kernel.addmm_(near.T.double(), near.double())
         weights = weights.T.contiguous()
         kernel.diagonal().add_(1e-9 * float(kernel.diagonal().mean()))

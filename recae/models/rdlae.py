@@ -35,7 +35,7 @@ class RDLAE(FullRankRecommender):
 
     def weighed(self, histories: csr_matrix) -> csr_matrix:
         """Return each history times the root of the user's weight."""
-        return by_length(histories, self.user_exponent)
+        return by_length(histories, self.user_exponent / 2)
 
     def penalties(self, users: Tensor) -> Tensor:
         """Return l2, and for the dropout p / (1 - p) of the weight of an item's users."""
