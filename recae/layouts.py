@@ -284,12 +284,14 @@ def _films_csv(files: Siblings) -> pd.DataFrame:
 
 def _films_netflix(files: Siblings) -> pd.DataFrame:
     """Read 'film,year,title', whose titles have commas."""
-    told = files["movie_titles.csv"].read().decode("latin-1").splitlines()
+    file = files["movie_titles.csv"]
+    told = file.read().decode("latin-1").splitlines()
     fields = [line.split(",", 2) for line in told if line.count(",") >= 2]
+    if not fields:
+        raise EventsError(f"{file.name}: no line 'film,year,title' in it; fetch the data set again")
     film, year, title = (pd.Series(column, dtype="str") for column in zip(*fields, strict=True))
-    ids = item_ids(
-        arrow_column(film, f"{files['movie_titles.csv'].name}: the first column", ids=True), "", spelled=True
-    )
+    where = f"{file.name}: the first column"
+    ids = item_ids(arrow_column(film, where, ids=True), where, spelled=True)
     return pd.DataFrame({ITEM: ids, "title": title, "year": pd.to_numeric(year, errors="coerce").astype("Int64")})
 
 

@@ -154,6 +154,12 @@ def test_a_damaged_netflix_is_one_line(tmp_path: Path, third: str, said: str) ->
             read_events(source)
 
 
+def test_netflix_without_titles_is_one_line(tmp_path: Path) -> None:
+    for source in lay_out(tmp_path, {**NETFLIX, "movie_titles.csv": "\n"}, "latin-1"):
+        with pytest.raises(EventsError, match=r"movie_titles\.csv.*no line 'film,year,title' in it"):
+            read_events(source)
+
+
 def test_the_taste_profile(tmp_path: Path) -> None:
     for source in lay_out(tmp_path, {"train_triplets.txt": "b80\tSOAK\t1\nb80\tSOAP\t2\nc\tSOAP\t7\n"}):
         assert [row[:3] for row in rows(read_events(source))] == [
