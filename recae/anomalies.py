@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recae.errors import Diverged
+from recae.histories import digests
 from recae.models.base import Explainer
-from recae.models.histories import digests
 from recae.progress import Listener, Step, silence
 from recae.scoring import ROWS_PER_CALL, device_of, equal_calls
 

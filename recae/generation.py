@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
+from recae.histories import presence
 from recae.models.base import Generator
-from recae.models.histories import presence
 
 BLOCK = 128
 """How many users are made up at a time, always: so that the first ones are the same however many are asked for."""

@@ -7,9 +7,9 @@ from scipy.sparse import csr_matrix
 
 from recae.autoencoder.batches import batch_of
 from recae.errors import ModelError
+from recae.histories import valued
 from recae.models import build
 from recae.models.base import FitOptions
-from recae.models.histories import valued
 
 
 def ratings(users: int = 60, items: int = 12, seed: int = 0) -> csr_matrix:

@@ -12,8 +12,8 @@ from scipy.sparse import csr_matrix, random_array
 from recae.autoencoder.batches import Batch, batch_of
 from recae.autoencoder.likelihoods import Reconstruction, kl_to_standard_normal, multinomial
 from recae.errors import CannotPredict, ModelError
+from recae.histories import valued
 from recae.models import build
-from recae.models.histories import valued
 
 
 def histories(seed: int, users: int = 7, items: int = 11, density: float = 0.3) -> csr_matrix:

@@ -9,12 +9,12 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix, random_array, vstack
 from threadpoolctl import threadpool_limits
 
+from recae import histories as reading
 from recae.errors import Diverged, ModelError
-from recae.models import histories as reading
+from recae.histories import digests, multiply, presence, valued
 from recae.models.als import ALS
 from recae.models.base import FitOptions
 from recae.models.bpr import BPR
-from recae.models.histories import digests, multiply, presence, valued
 from recae.models.item_knn import ItemKNN
 from recae.models.popularity import Popularity
 from recae.models.random import Random

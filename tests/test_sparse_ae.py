@@ -12,8 +12,8 @@ from recae.autoencoder.batches import batch_of
 from recae.autoencoder.likelihoods import Reconstruction
 from recae.autoencoder.sparse import SparseNetwork, best_constant, divergence_from, mean_read
 from recae.errors import ModelError
+from recae.histories import valued
 from recae.models import build
-from recae.models.histories import valued
 
 KINDS: dict[str, dict[str, Any]] = {"l1": {"penalty": 0.1}, "kl": {"penalty": 0.1}, "top-k": {"active": 2}}
 

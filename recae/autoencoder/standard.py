@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from recae.autoencoder.batches import Batch
-from recae.models.histories import OBSERVED_ZERO
+from recae.histories import OBSERVED_ZERO
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recae.errors import Diverged, ModelError
+from recae.histories import require_interactions, valued
 from recae.models.base import Count, EmbeddingKind, FitOptions, Positive, hyper_parameters, require_kind, require_width
-from recae.models.histories import require_interactions, valued
 from recae.progress import Step, TrainingSummary
 from recae.scoring import Tiles, inner_products
 from recae.tensors import require_tensors

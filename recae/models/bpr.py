@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recae.errors import Diverged
+from recae.histories import presence, require_interactions
 from recae.models.base import (
     Count,
     EmbeddingKind,
@@ -25,7 +26,6 @@ from recae.models.base import (
     require_kind,
     require_width,
 )
-from recae.models.histories import presence, require_interactions
 from recae.models.known import KnownHistories
 from recae.progress import Step, TrainingSummary
 from recae.scoring import Tiles, inner_products

@@ -13,8 +13,8 @@ from torch import Tensor
 from recae.autoencoder.batches import Batch, Example
 from recae.autoencoder.collaborative import CollaborativeNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
+from recae.histories import require_interactions, valued
 from recae.models.base import FitOptions, hyper_parameters
-from recae.models.histories import require_interactions, valued
 from recae.models.known import KnownHistories
 from recae.models.neural import (
     Averaging,

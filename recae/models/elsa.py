@@ -13,9 +13,9 @@ from recae.autoencoder.batches import Batch, Example, unit_length
 from recae.autoencoder.networks import Network
 from recae.autoencoder.objectives import Loss, Objective, Phase, Schedule
 from recae.autoencoder.training import train
+from recae.histories import multiply, presence, require_interactions
 from recae.kernels.rows import weighted_rows
 from recae.models.base import Count, EmbeddingKind, FitOptions, hyper_parameters, require_kind, require_width
-from recae.models.histories import multiply, presence, require_interactions
 from recae.models.neural import Averaging, BatchSize, Epochs, LearningRate, Patience, WeightDecay
 from recae.scoring import Tiles, inner_products
 from recae.tensors import require_tensors

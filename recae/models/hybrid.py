@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.errors import CannotEmbed, ModelError
+from recae.histories import presence, require_interactions
 from recae.metrics import find_hits, measure_users
 from recae.models.base import (
     Count,
@@ -22,7 +23,6 @@ from recae.models.base import (
     require_kind,
     require_width,
 )
-from recae.models.histories import presence, require_interactions
 from recae.models.infinite_ae import L2, Landmarks, Sharpness
 from recae.models.kernel_ae import KernelAE
 from recae.models.neural import Averaging, BatchSize, Dropout, Epochs, Latent, LearningRate, Patience

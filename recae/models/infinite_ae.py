@@ -9,8 +9,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.device import require_memory
+from recae.histories import presence, require_interactions
 from recae.models.base import Count, FitOptions, NonNegative, Positive, hyper_parameters
-from recae.models.histories import presence, require_interactions
 from recae.models.memory import Likeness, RemembersUsers, memorise, memory_needed, recall
 
 L2 = Annotated[Positive, Field(description="added to the diagonal of the kernel between users")]

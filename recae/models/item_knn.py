@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.device import require_memory
+from recae.histories import presence, require_interactions
 from recae.kernels import neighbours
 from recae.models.base import Count, FitOptions, NonNegative, hyper_parameters, require_width
-from recae.models.histories import presence, require_interactions
 from recae.profiling import stage
 from recae.scoring import Tiles
 from recae.tensors import Form, require_tensors

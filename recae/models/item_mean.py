@@ -10,8 +10,8 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from recae.histories import require_interactions, valued
 from recae.models.base import FitOptions, NonNegative, hyper_parameters, require_width
-from recae.models.histories import require_interactions, valued
 from recae.tensors import require_tensors
 
 ItemDamping = Annotated[

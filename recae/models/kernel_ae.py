@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 
 from recae.device import require_memory
 from recae.errors import ModelError
+from recae.histories import presence, require_interactions
 from recae.models.base import FitOptions, NonNegative, Positive, Unit, hyper_parameters
-from recae.models.histories import presence, require_interactions
 from recae.models.infinite_ae import L2, Landmarks, Sharpness, TargetExponent
 from recae.models.linear import UserExponent
 from recae.models.memory import FORMS, Likeness, RemembersUsers, memorise, memory_needed, recall

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.errors import CannotFoldIn
-from recae.models.histories import digests
+from recae.histories import digests
 
 NONE, UNKNOWN = -1, -2
 """The row of a history that is empty, and of one that was not trained on."""

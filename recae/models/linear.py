@@ -12,9 +12,9 @@ from torch import Tensor
 
 from recae.device import require_memory
 from recae.errors import ModelError
+from recae.histories import multiply, presence, require_interactions
 from recae.kernels import gram, inverse
 from recae.models.base import FitOptions, NonNegative, require_width
-from recae.models.histories import multiply, presence, require_interactions
 from recae.profiling import stage
 from recae.scoring import Tiles
 from recae.tensors import require_tensors

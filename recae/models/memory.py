@@ -19,9 +19,9 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.errors import ModelError
+from recae.histories import by_length, multiply, presence
 from recae.kernels.gram import dense_product
 from recae.models.base import require_width
-from recae.models.histories import by_length, multiply, presence
 from recae.scoring import Tiles
 from recae.tensors import Form, require_tensors
 

@@ -16,6 +16,7 @@ from recae.autoencoder.networks import Network
 from recae.autoencoder.objectives import Phase
 from recae.autoencoder.standard import Scale, Standard
 from recae.autoencoder.training import Trainable, train
+from recae.histories import require_interactions, valued
 from recae.models.base import (
     Count,
     EmbeddingKind,
@@ -27,7 +28,6 @@ from recae.models.base import (
     require_kind,
     require_width,
 )
-from recae.models.histories import require_interactions, valued
 from recae.scoring import Tiles
 
 Hidden = Annotated[Widths, Field(description="widths of the hidden layers, outermost first; [] for none")]

@@ -7,8 +7,8 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from recae.histories import presence, require_interactions
 from recae.models.base import FitOptions, hyper_parameters, require_width
-from recae.models.histories import presence, require_interactions
 from recae.tensors import require_tensors
 
 

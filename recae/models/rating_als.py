@@ -11,9 +11,9 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.errors import Diverged
+from recae.histories import multiply, require_interactions, valued
 from recae.kernels.ridge import ridge
 from recae.models.base import Count, EmbeddingKind, FitOptions, Positive, hyper_parameters, require_kind, require_width
-from recae.models.histories import multiply, require_interactions, valued
 from recae.models.item_mean import ItemDamping, UserDamping, item_means, user_offsets
 from recae.progress import Step, TrainingSummary
 from recae.tensors import require_tensors

@@ -6,8 +6,8 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from recae.histories import by_length
 from recae.models.base import Positive, Unit, hyper_parameters
-from recae.models.histories import by_length
 from recae.models.linear import FullRankRecommender, UserExponent
 
 

@@ -11,10 +11,10 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.device import require_memory
+from recae.histories import multiply, presence, require_interactions
 from recae.kernels import spectrum
 from recae.kernels.gram import dense_product
 from recae.models.base import Count, FitOptions, NonNegative, hyper_parameters, require_width
-from recae.models.histories import multiply, presence, require_interactions
 from recae.profiling import stage
 from recae.scoring import Tiles
 from recae.tensors import Form, require_tensors

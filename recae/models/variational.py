@@ -11,8 +11,8 @@ from torch import Tensor
 from recae.autoencoder.density import CodeDensity, choose_users, fit_density
 from recae.autoencoder.making_up import draw_histories
 from recae.errors import CannotGenerate
+from recae.histories import valued
 from recae.models.base import FitOptions
-from recae.models.histories import valued
 from recae.models.neural import NeuralRecommender
 
 PREFIX = "density."
