@@ -135,7 +135,10 @@ def read_split(recipe: Recipe) -> Split:
     if isinstance(recipe.split, Given):
         with naming_source(recipe.data.path):
             parts = read_parts(recipe.data)
-            split = given(parts, seed=recipe.split.seed)
+            rule = recipe.split
+            split = given(
+                parts, seed=rule.seed, validation_users=rule.validation_users, held_out_share=rule.held_out_share
+            )
         counts = sum((Counter(part.counts) for part in parts.values()), Counter[str]())
         return replace(split, counts={**notes(counts), **split.counts})
     otherwise = "is asked for; set data.{rule} to the same or leave it out, or prepare the log again"

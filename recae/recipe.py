@@ -53,9 +53,11 @@ class LeaveLastOut(Section):
 
 
 class Given(Section):
-    """The files come split: five CSVs, or train and test."""
+    """The files come split: five CSVs, or train and test, where validation is carved out of train."""
 
     kind: Literal["given"]
+    validation_users: Annotated[int, Field(ge=1)] = 1000
+    held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Seed = 98765
 
 

@@ -195,20 +195,31 @@ def leave_last_out(interactions: Interactions) -> Split:
     )
 
 
-def given(parts: Mapping[str, Interactions], *, seed: int = 98765, validation_share: float = 0.1) -> Split:
+def given(
+    parts: Mapping[str, Interactions],
+    *,
+    seed: int = 98765,
+    validation_users: int = 1000,
+    held_out_share: float = 0.2,
+) -> Split:
     """Take a split as its files have it: `train` and `test`, or `train` and a history and held-out part of two folds.
 
     The five are `train`, `validation_history`, `validation_held_out`, `test_history` and `test_held_out`; every part
     is aligned to the items of `train`, other items are dropped and counted, and so are held-out items that the
     user's history has as well.
 
-    With `train` and `test` alone, validation is carved out of `train`: of each user with at least 5 items there,
-    in ascending id, `validation_share` of them, rounded down but at least one, drawn by numpy's RandomState(`seed`);
-    what would leave an item without any training event stays. Training does without them; the test fold's histories
-    are the whole of `train`.
+    With `train` and `test` alone, validation is carved out of `train`: `validation_users` of those with at least 5
+    items there (all, if they are fewer), drawn by numpy's RandomState(`seed`), and of each, in ascending id, the
+    `held_out_share` of the items, rounded down but at least one, drawn by a second one; what would leave an item
+    without any training event stays. Training does without them; the test fold's histories are the whole of `train`.
     """
     if set(parts) == {"train", "test"}:
-        return _carved(parts["train"], parts["test"], seed=seed, share=validation_share)
+        if validation_users < 1 or not 0 < held_out_share < 1:
+            raise SplitError(
+                f"validation_users {validation_users} must be above 0, "
+                f"and held_out_share {held_out_share:g} between 0 and 1"
+            )
+        return _carved(parts["train"], parts["test"], seed=seed, users=validation_users, share=held_out_share)
     if set(parts) != {"train", *(f"{fold}_{side}" for fold in FOLDS for side in SIDES)}:
         raise ValueError(f"not the parts of a split: {', '.join(parts)}")
     _require_enough(parts["train"])
@@ -230,10 +241,14 @@ def given(parts: Mapping[str, Interactions], *, seed: int = 98765, validation_sh
     )
 
 
-def _carved(train: Interactions, test: Interactions, *, seed: int, share: float) -> Split:
+def _carved(train: Interactions, test: Interactions, *, seed: int, users: int, share: float) -> Split:
     _require_enough(train)
     train = train.columns(_touched(train))
-    drawn = _drawn(train, seed=seed, share=share)
+    lengths = np.diff(train.matrix.indptr)
+    able = np.flatnonzero(lengths >= SHORTEST_TO_HOLD_OUT)
+    judges = np.isin(np.arange(len(lengths)), np.random.RandomState(seed).permutation(able)[:users])
+    drawn = np.zeros(_events(train), dtype=bool)
+    drawn[np.repeat(judges, lengths)] = _drawn(train.rows(np.flatnonzero(judges)), seed=seed, share=share)
     column = train.matrix.indices
     drawn &= np.bincount(column[~drawn], minlength=len(train.items))[column] > 0
     remaining, carved = _keep(train, ~drawn), _keep(train, drawn)

@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -328,16 +329,23 @@ def test_ids_of_another_spelling_are_the_same_users_and_items() -> None:
 
 
 @few
-@drawn(log=logs, seed=st.integers(0, 99))
-def test_train_and_test_files_lose_nothing_and_validation_is_carved_from_train(log: pd.DataFrame, seed: int) -> None:
+@drawn(log=logs, seed=st.integers(0, 99), users=st.integers(1, 9), share=st.floats(0.01, 0.99))
+def test_train_and_test_files_lose_nothing_and_validation_is_carved_from_train(
+    log: pd.DataFrame, seed: int, users: int, share: float
+) -> None:
     in_test = np.random.default_rng(seed).random(len(log)) < 0.3
     train, test = log[~in_test], log[in_test]
     parts = {"train": interactions(train), "test": interactions(test)}
+    carve = partial(splitting.given, parts, seed=seed, validation_users=users, held_out_share=share)
     try:
-        split = splitting.given(parts)
+        split = carve()
     except SplitError as error:
         assert "\n" not in str(error)
         reject()
+    targets = np.diff(split.validation.held_out.matrix.indptr)
+    before = targets + np.diff(split.validation.history.matrix.indptr)
+    assert len(targets) <= users and (before >= 5).all()
+    assert (targets <= np.maximum(1, (share * before).astype(int))).all()
     carved = events(split.validation.held_out)
     assert events(split.train) | carved == events(parts["train"])
     assert not events(split.train) & carved
@@ -347,7 +355,7 @@ def test_train_and_test_files_lose_nothing_and_validation_is_carved_from_train(l
     assert (np.diff(split.validation.held_out.matrix.indptr) > 0).all()
     parted = (split.train, split.validation.held_out, split.test.held_out)
     assert sum(part.matrix.nnz for part in parted) + sum(split.dropped.values()) == len(log)
-    again = splitting.given(parts)
+    again = carve()
     assert list(map(cells, sides(again))) == list(map(cells, sides(split)))
 
 
@@ -401,6 +409,11 @@ def clocked(users: int, items: int, times: Callable[[int, int], int]) -> Interac
         (lambda: global_time(clocked(9, 4, lambda user, item: user // 8)), "0, 32 and 4 events fall to training"),
         (lambda: global_time(clocked(9, 9, lambda user, item: item)), "no validation user has a held-out item"),
         (lambda: global_time(dense(9), validation_share=0.6, test_share=0.4), "below 1 together"),
+        (
+            lambda: splitting.given({"train": dense(9), "test": dense(9)}, validation_users=0),
+            "validation_users 0 must be",
+        ),
+        (lambda: splitting.given({"train": dense(9), "test": dense(9)}, held_out_share=1), "held_out_share 1 between"),
         (lambda: leave_last_out(clocked(9, 2, int.__add__)), "every user has fewer than 3 items"),
         (lambda: leave_last_out(clocked(9, 4, lambda user, item: item)), "no validation user has a held-out item"),
     ],
