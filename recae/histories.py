@@ -31,7 +31,8 @@ def valued(histories: csr_matrix, *, zeros: bool = False) -> csr_matrix:
     With `zeros`, an explicit zero is an observation, such as a rating in the middle of its scale: it becomes a number
     that is as good as zero in any sum, and not zero.
     """
-    own = csr_matrix(histories, dtype=np.float32, copy=True)
+    with np.errstate(over="ignore"):  # a value beyond float32 is infinite: see `recae.finite`
+        own = csr_matrix(histories, dtype=np.float32, copy=True)
     own.sum_duplicates()
     if zeros:
         own.data[own.data == 0] = OBSERVED_ZERO
@@ -56,12 +57,12 @@ def by_length(seen: csr_matrix, exponent: float) -> csr_matrix:
 
 
 def require_interactions(histories: csr_matrix, model: str) -> None:
-    """Raise ModelError unless there is something to learn from: a user, an item, an interaction."""
-    if histories.nnz == 0:
+    """Raise ModelError unless there is something to learn from: a user, an item, an interaction other than zero."""
+    if not np.asarray(histories.data, dtype=np.float32).any():
         users, items = histories.shape
         raise ModelError(
-            f"{model} has nothing to learn from: {users} users × {items} items without an interaction; "
-            "look at the thresholds that chose them"
+            f"{model} has nothing to learn from: {users} users × {items} items without an interaction other than zero; "
+            "look at the values, and at the thresholds that chose them"
         )
 
 

@@ -4,11 +4,16 @@ import inspect
 from dataclasses import FrozenInstanceError, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+import torch
 from pydantic import PositiveInt
+from scipy.sparse import csr_matrix
+from torch import Tensor
 
-from recae.errors import DeviceError, ModelError
+from recae.errors import DeviceError, Diverged, ModelError
 from recae.models.base import (
+    Exponent,
     FitOptions,
     NonNegative,
     Positive,
@@ -30,16 +35,39 @@ class Toy:
     l2: Positive = 1.0
     decay: NonNegative = 0.0
     hidden: Widths = (600,)
+    power: Exponent = 0.5
+
+    def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> "Toy":
+        """Divide the number of items by their decay."""
+        self.learned_ = np.array(histories.shape[1], np.float32) / np.float32(self.decay)
+        return self
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what was learned."""
+        return {"learned": torch.tensor(self.learned_), "nothing": torch.empty(0), "whole": torch.arange(3)}
+
+
+def test_what_was_learned_is_finite_or_refused_in_one_line_without_a_warning() -> None:
+    seen = csr_matrix(np.eye(3))
+    assert Toy(decay=2.0).fit(seen).learned_ == 1.5
+    with pytest.raises(Diverged) as caught:
+        Toy(l2=2e5).fit(seen)
+    assert str(caught.value) == "toy: what it has learned is not finite; lower l2 (it is 200000)"
+    with pytest.raises(Diverged, match=r"not finite; scale the values down \(they reach 1e\+30\)$"):
+        Toy().fit(1e30 * seen)
+    with pytest.raises(Diverged, match=r"not finite; give settings nearer to their defaults$"):
+        Toy().fit(seen)
 
 
 def test_a_model_shows_its_hyper_parameters_and_has_their_defaults() -> None:
-    assert repr(Toy(layers=3)) == "Toy(layers=3, dropout=0.5, l2=1.0, decay=0.0, hidden=(600,))"
-    assert list(inspect.signature(Toy).parameters) == ["layers", "dropout", "l2", "decay", "hidden"]
+    assert repr(Toy(layers=3)) == "Toy(layers=3, dropout=0.5, l2=1.0, decay=0.0, hidden=(600,), power=0.5)"
+    assert list(inspect.signature(Toy).parameters) == ["layers", "dropout", "l2", "decay", "hidden", "power"]
 
 
 def test_hyper_parameters_make_the_same_model_again() -> None:
     toy = Toy(layers=7, hidden=(5, 6))
-    assert hyper_parameters_of(toy) == {"layers": 7, "dropout": 0.5, "l2": 1.0, "decay": 0.0, "hidden": (5, 6)}
+    usual = {"dropout": 0.5, "l2": 1.0, "decay": 0.0, "power": 0.5}
+    assert hyper_parameters_of(toy) == {"layers": 7, **usual, "hidden": (5, 6)}
     assert Toy(**hyper_parameters_of(toy)) == toy
     assert replace(toy, layers=2) == Toy(hidden=(5, 6))
 
@@ -67,6 +95,9 @@ def test_a_whole_number_is_a_number() -> None:
         ("l2", 0.0),
         ("l2", float("nan")),
         ("l2", float("inf")),
+        ("l2", 1e39),
+        ("decay", 1e300),
+        ("power", 2.1),
         ("l2", "1"),
         ("l2", True),
         ("decay", -1e-9),

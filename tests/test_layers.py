@@ -29,6 +29,7 @@ LAYERS = [
     "evaluation",
     "comparison",
     "kernels",
+    "finite",
     "histories validation models.base",
     "autoencoder",
     "models",

@@ -222,6 +222,13 @@ def test_nothing_to_learn_from_is_refused(name: str, shape: tuple[int, int]) -> 
         small(name).fit(csr_matrix(shape, dtype=np.float32))
 
 
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in OF_VALUES])
+@pytest.mark.parametrize("value", [0.0, 1e-300])
+def test_values_of_which_nothing_is_left_are_nothing_to_learn_from(name: str, value: float) -> None:
+    with pytest.raises(ModelError, match=f"{name} has nothing to learn from: 5 users × 4 items"):
+        small(name).fit(csr_matrix((np.full(20, value), np.tile(np.arange(4), 5), np.arange(0, 24, 4)), shape=(5, 4)))
+
+
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
 def test_the_least_there_can_be_is_learned(name: str, shape: tuple[int, int]) -> None:
@@ -298,9 +305,10 @@ def test_embeddings_are_what_they_promise(name: str, device: str) -> None:
     assert latent.shape == (40, hyper_parameters_of(model).get("latent", 8))
     assert latent.dtype == torch.float32
     if name in OF_FULL_RANK:
-        for ask in (lambda: model.embed_users(seen, "retrieval"), model.embed_items):
-            with pytest.raises(CannotEmbed, match=f"{name} has no retrieval vectors.*ask for latent ones"):
-                ask()
+        with pytest.raises(CannotEmbed, match=f"{name} has no retrieval vectors.*ask for latent ones"):
+            model.embed_users(seen, "retrieval")
+        with pytest.raises(CannotEmbed, match=f"{name} has no vectors of items.*train rec-vae"):
+            model.embed_items()
     else:
         users, items = model.embed_users(seen, "retrieval"), model.embed_items()
         torch.testing.assert_close(users @ items.T, model.score(seen), rtol=1e-4, atol=1e-5)

@@ -84,14 +84,37 @@ def test_the_objective_that_is_told_is_the_one_that_is_documented() -> None:
     model = RatingALS(factors=3, regularization=0.2, iterations=1)
     told: list[Step] = []
     model.fit(train, FitOptions(listener=told.append))
-    items = torch.randn(train.shape[1], 3, generator=torch.Generator().manual_seed(FitOptions().seed)) * 0.1
     residuals, _ = model._residuals(train)
-    users = ridge(items, residuals, 0.2)
-    q = ridge(users, residuals.T.tocsr(), 0.2)
+    deviation = residuals.data.std()
+    items = torch.randn(train.shape[1], 3, generator=torch.Generator().manual_seed(FitOptions().seed))
+    users = ridge(0.1 * deviation**0.5 * items, residuals, 0.2 * deviation)
+    q = ridge(users, residuals.T.tocsr(), 0.2 * deviation)
     rows, columns = residuals.nonzero()
     squares = np.square(residuals.data - (users[rows] * q[columns]).sum(dim=1).numpy()).sum()
     count = np.diff(train.indptr), np.diff(train.tocsc().indptr)
     penalty = sum(
         (np.asarray(n) * side.square().sum(dim=1).numpy()).sum() for n, side in zip(count, (users, q), strict=True)
     )
-    assert told[0].figures["loss"] == pytest.approx((squares + 0.2 * penalty) / train.nnz, rel=1e-4)
+    assert told[0].figures["loss"] == pytest.approx((squares + 0.2 * deviation * penalty) / train.nnz, rel=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 50.0])
+def test_values_in_another_unit_are_predicted_in_it(unit: float) -> None:
+    train, _ = tastes(users=60)
+    in_unit = RatingALS(factors=3).fit(unit * train).predict(unit * train)
+    torch.testing.assert_close(in_unit / unit, RatingALS(factors=3).fit(train).predict(train), rtol=1e-3, atol=1e-3)
+
+
+def test_few_stars_of_many_users_are_more_than_their_means() -> None:
+    generator = np.random.default_rng(0)
+    likes = generator.normal(size=(500, 2)) @ generator.normal(size=(2, 180))
+    stars = np.clip(np.round(3.5 + 0.7 * likes + 0.7 * generator.normal(size=likes.shape)), 1, 5)
+    told, held_out = generator.random((2, *stars.shape)) < np.array([0.12, 0.03])[:, None, None]
+    train, asked = (csr_matrix(np.where(chosen, stars, 0), dtype=np.float32) for chosen in (told, held_out & ~told))
+    model, plain = RatingALS().fit(train), ItemMean().fit(train)
+    assert error(model, train, asked) < 0.97 * error(plain, train, asked)
+
+
+def test_values_that_are_all_the_same_leave_nothing_to_explain() -> None:
+    train = csr_matrix(np.full((4, 3), 2.0, np.float32))
+    torch.testing.assert_close(RatingALS().fit(train).predict(train), torch.full((4, 3), 2.0))

@@ -108,6 +108,21 @@ def test_a_loss_that_is_not_finite_is_one_line_with_a_way_out(model: MultVAE | M
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "unit", "named"),
+    [
+        ({"noise": 3e38}, 1.0, r"lower noise \(it is 3e\+38\) or learning_rate \(it is 0.001\)$"),
+        ({"unseen": 1e38}, 1.0, r"lower unseen \(it is 1e\+38\) or learning_rate \(it is 0.001\)$"),
+        ({}, 1e30, r"lower learning_rate \(it is 0.001\), or scale the values down \(they reach 1e\+30\)$"),
+    ],
+)
+def test_what_is_extreme_is_named_beside_the_learning_rate(settings: dict[str, float], unit: float, named: str) -> None:
+    model = MultDAE(likelihood="gaussian", latent=6, epochs=2, **settings)
+    with pytest.raises(Diverged, match=named) as caught:
+        model.fit(unit * histories())
+    assert "\n" not in str(caught.value)
+
+
 @MODELS
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory")]

@@ -19,7 +19,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from recae.autoencoder import networks
 from recae.autoencoder.batches import batch_of
 from recae.autoencoder.hierarchical import HierarchicalNetwork, log_mixture
-from recae.errors import Interrupted, ModelError
+from recae.errors import Diverged, Interrupted, ModelError
 from recae.models.base import FitOptions
 from recae.models.vamp_vae import VampVAE
 from recae.progress import Step
@@ -127,13 +127,15 @@ def test_an_update_minimises_what_the_paper_says() -> None:
     torch.testing.assert_close(torch.cat(parts), loss, rtol=1e-5, atol=1e-4)
 
 
-def test_what_passes_gated_layers_is_not_lost_at_first() -> None:
+def test_what_passes_gated_layers_keeps_its_size_at_first_and_no_item_stands_out() -> None:
     network = started(VampVAE(hidden=400, latent=200))
     seen = batch_of(histories()[:64], "cpu")
     with torch.no_grad():
         first = network.input(network.read(seen))
         deep = network.top_layer(network.top_layer(first[:, :400]))
-    assert 0.3 < deep.std() / first[:, :400].std() < 1
+        logits = network.decoder(network.latent(network.read(seen)))
+    assert 0.7 < deep.std() / first[:, :400].std() < 1.4
+    assert 0 < logits.std() < 0.1
 
 
 def test_the_weight_of_the_divergence_grows_to_its_cap() -> None:
@@ -165,6 +167,11 @@ def test_interrupted_and_resumed_is_the_same_training(validated: bool, tmp_path:
         VampVAE(**SMALL).fit(histories(), replace(resumable, listener=stop))
     resumed = VampVAE(**SMALL).fit(histories(), resumable).state()
     assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
+
+def test_codes_that_are_not_finite_end_in_one_line() -> None:
+    with pytest.raises(Diverged, match=r"^vamp-vae: what it has learned is not finite; lower learning_rate \(it is"):
+        VampVAE(**{**SMALL, "epochs": 1, "batch_size": 1000, "learning_rate": 1e9}).fit(histories())
 
 
 def test_scores_are_those_of_the_posteriors_mean_on_both_levels() -> None:

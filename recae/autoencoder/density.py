@@ -21,6 +21,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.autoencoder.batches import Batch, batch_of
+from recae.finite import all_finite
 from recae.tensors import require_tensors
 
 COMPONENTS = 4
@@ -66,11 +67,20 @@ class CodeDensity:
 
     @classmethod
     def of_state(cls, state: Mapping[str, Tensor], latent: int) -> Self:
-        """Return the density of a `state`; ValueError for other tensors than those of one."""
+        """Return the density of a `state`; ValueError for other tensors than those of one, and other numbers."""
         of, wide = torch.float32, latent + 1
         forms = {"weights": ("components",), "means": ("components", wide), "factors": ("components", wide, wide)}
         require_tensors(state, {**{name: (of, form) for name, form in forms.items()}, "lengths": (of, (QUANTILES,))})
-        return cls(**state)
+        density = cls(**state)
+        if not all_finite(state.values()):
+            raise ValueError("the density of codes is not finite")
+        if (density.weights < 0).any() or (density.weights.sum() - 1).abs() > 1e-3:
+            raise ValueError("the density's weights are no shares of 1")
+        if (density.factors.diagonal(dim1=1, dim2=2) <= 0).any():
+            raise ValueError("the density's factors are no roots of covariances")
+        if (density.lengths < 0).any() or (density.lengths.diff() < 0).any():
+            raise ValueError("the density's lengths do not ascend")
+        return density
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors by name."""
@@ -108,6 +118,7 @@ def fit_density(network: Coding, latent: int, histories: csr_matrix, seed: int, 
     """Return the density of the codes, of so many coordinates, and the lengths of histories, as a network reads them.
 
     Each history has one code, drawn from its posterior; with a few thousand users, the mixture is that of many draws.
+    Where codes are not finite, neither is the density.
     """
     generator = torch.Generator().manual_seed(seed)
     starts = range(0, histories.shape[0], AT_A_TIME)
@@ -116,7 +127,7 @@ def fit_density(network: Coding, latent: int, histories: csr_matrix, seed: int, 
     points = torch.cat([torch.cat(codes), _normal_scores(lengths)[:, None]], dim=1)
     weights, means, covariances = _mixture(points, generator)
     quantiles = torch.quantile(lengths, torch.linspace(0, 1, QUANTILES, dtype=torch.float64))
-    tensors = (weights, means, torch.linalg.cholesky(covariances), quantiles)
+    tensors = (weights, means, _root(covariances), quantiles)
     return CodeDensity(*(tensor.float().contiguous().to(device) for tensor in tensors))
 
 
@@ -175,7 +186,13 @@ def _first_shares(points: Tensor, components: int, generator: torch.Generator) -
 
 
 def _shares(points: Tensor, weights: Tensor, means: Tensor, covariances: Tensor) -> Tensor:
-    return torch.softmax(log_densities(points, weights, means, torch.linalg.cholesky(covariances)), dim=1)
+    return torch.softmax(log_densities(points, weights, means, _root(covariances)), dim=1)
+
+
+def _root(covariances: Tensor) -> Tensor:
+    """Return the lower triangular roots, of NaN where there is none: codes were not finite, or too large to square."""
+    roots, failed = torch.linalg.cholesky_ex(covariances)
+    return torch.where(failed[:, None, None] == 0, roots, torch.nan)
 
 
 def log_densities(points: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:

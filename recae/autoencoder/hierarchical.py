@@ -22,6 +22,9 @@ LOG_VARIANCES = (-12.0, 4.0)
 FIRST_SPREAD = 0.2
 """The standard deviation of the first layer's weights: a history of unit length then has activations of that size."""
 
+OUTPUT_SPREAD = 0.01
+"""The standard deviation of the output's weights: at first, no item is much likelier than another."""
+
 
 class Gated(nn.Module):
     """An affine map times the sigmoid of another: the gated linear unit of Dauphin et al. 2017, without activation."""
@@ -106,17 +109,19 @@ class HierarchicalNetwork(Network):
             self.decoder = GatedDecoder(level, hidden, items)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the first weights, those of gated layers normal with a variance of 2 / (what they read).
+        """Draw the first weights, those of gated layers normal with a variance of 4 / (what they read).
 
-        That of the published code. A gate halves what passes it at first: from smaller weights, nothing is left of a
-        history behind five of them, and larger ones start a Poisson likelihood, e to the logit, too far out.
+        Twice that of the published code. A gate halves what passes it at first, so that activations keep their size,
+        and something is left of a history behind five of them. The output's are small: e to the logit, which is what a
+        Poisson likelihood has, would otherwise begin too far out.
         """
         super().initialise(generator)
         for layer in self.modules():
             if isinstance(layer, Gated):
                 read = layer.linear.weight.shape[1]
-                nn.init.normal_(layer.linear.weight, std=(2 / read) ** 0.5, generator=generator)
+                nn.init.normal_(layer.linear.weight, std=(4 / read) ** 0.5, generator=generator)
         nn.init.normal_(self.input.weight, std=FIRST_SPREAD, generator=generator)
+        nn.init.normal_(self.decoder.output.weight, std=OUTPUT_SPREAD, generator=generator)
         if self.prior is not None:
             nn.init.normal_(self.prior.pseudo_inputs, std=FIRST_SPREAD, generator=generator)
 

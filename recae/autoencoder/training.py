@@ -26,6 +26,7 @@ from recae.autoencoder.recorded import LARGEST, RecordedUpdate, Update, record_o
 from recae.autoencoder.streamed import Source, place
 from recae.device import is_out_of_memory, require_memory
 from recae.errors import DeviceError, Diverged, Interrupted, MemoryRanShort
+from recae.finite import all_finite, way_out
 from recae.kernels.memory import memory_kept
 from recae.metrics import Metric
 from recae.profiling import each, stage
@@ -123,7 +124,7 @@ def train(
         for epoch, figures in enumerate(progress.curve, start=1):
             listener(Step(model.name, epoch, model.epochs, figures))
         while progress.epoch < model.epochs and progress.epoch - progress.best_epoch < model.patience:
-            figures = _epoch(training, model, data, updates)
+            figures = _epoch(training, model, histories, data, updates)
             with _averaged(training):
                 if validation is not None:
                     with stage("validate"):
@@ -187,7 +188,9 @@ def _begin(model: Trainable, network: Network, phases: Sequence[Phase], seed: in
     return _Training(network, phases, optimisers, generator, Progress(), weights(network), size, size)
 
 
-def _epoch(training: _Training, model: Trainable, data: Source, updates: Sequence[Update]) -> dict[str, float]:
+def _epoch(
+    training: _Training, model: Trainable, histories: csr_matrix, data: Source, updates: Sequence[Update]
+) -> dict[str, float]:
     """Go through the phases once; return the figures of the epoch."""
     begun = time.monotonic()
     network, generator, progress = training.network, training.generator, training.progress
@@ -210,11 +213,9 @@ def _epoch(training: _Training, model: Trainable, data: Source, updates: Sequenc
         phase.after()
         figures |= phase.figures()
     # Looked at once an epoch, because each look makes the processor wait for the device.
-    finite = torch.stack([total.isfinite(), *(_is_finite(p) for p in network.parameters())])
-    if not finite.all():
+    if not all_finite([total, *network.parameters()]):
         raise Diverged(
-            f"{model.name}: loss or weights are not finite in epoch {progress.epoch + 1}; "
-            f"lower learning_rate (it is {model.learning_rate:g})"
+            f"{model.name}: loss or weights are not finite in epoch {progress.epoch + 1}; {way_out(model, histories)}"
         )
     passes = sum(phase.passes for phase in training.phases)
     return {"loss": total.item() / (passes * len(data)), **figures, "seconds": time.monotonic() - begun}
@@ -241,11 +242,6 @@ def _updates(training: _Training, model: Trainable, data: Source) -> list[Update
     size = min(model.batch_size, len(data))
     room = usual_room(data.lengths(), size)
     return [RecordedUpdate(one, size, room, partial(record_on_cuda, training.generator)) for one in plain]
-
-
-def _is_finite(parameter: Tensor) -> Tensor:
-    # Of the least and the largest, because `isfinite` of a large table takes as much memory again.
-    return torch.stack(torch.aminmax(parameter.detach())).isfinite().all()
 
 
 def _backward(training: _Training, model: Trainable, loss: Loss, example: Example, schedule: Schedule) -> Tensor:

@@ -5,8 +5,9 @@ What `fit` learns ends in an underscore. Histories are users × items, whoever t
 evaluation fold-in, a brand-new user and a web request are one path.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import wraps
 from pathlib import Path
 from typing import (
     Annotated,
@@ -24,12 +25,14 @@ from typing import (
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
+from pydantic_core import PydanticCustomError
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.device import resolve_device
 from recae.errors import CannotEmbed, ModelError, nearest
+from recae.finite import require_finite
 from recae.progress import Listener, silence
 from recae.validation import Validation
 
@@ -68,7 +71,7 @@ class Recommender(Protocol):
     folds_in: ClassVar[bool]
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
-        """Learn from histories, users × items; a fresh start every time."""
+        """Learn from histories, users × items; a fresh start every time. Diverged where that is not finite."""
 
     def score(self, histories: csr_matrix) -> Tensor:
         """Return a float32 score of every item for every history, users × items; higher is better."""
@@ -168,8 +171,18 @@ Unit = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
 """A whole number of things: factors, epochs, items in a batch."""
 
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+
+def _of_float32(number: float) -> float:
+    if number > float(np.finfo(np.float32).max):
+        raise PydanticCustomError("beyond_float32", "Input should be a number that float32 has, up to 3.4e+38")
+    return number
+
+
+NonNegative = Annotated[float, Field(ge=0), AfterValidator(_of_float32)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_of_float32)]
+
+Exponent = Annotated[float, Field(ge=0, le=2)]
+"""The power of a length or a count by which something weighs less; beyond, float32 would run out of numbers."""
 
 Widths = Annotated[
     tuple[Count, ...],
@@ -181,7 +194,10 @@ Widths = Annotated[
 
 @dataclass_transform(kw_only_default=True)
 def hyper_parameters(cls: type[ModelType]) -> type[ModelType]:
-    """Make a class a keyword-only dataclass that checks each field's type and range when it is built."""
+    """Make a class a keyword-only dataclass that checks each field's type and range when it is built.
+
+    After a fit it checks that what was learned is finite: see `recae.finite`.
+    """
     made: Any = pydantic.dataclasses.dataclass(
         cls, kw_only=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     )
@@ -195,7 +211,21 @@ def hyper_parameters(cls: type[ModelType]) -> type[ModelType]:
 
     __init__.__wrapped__ = checked_init  # type: ignore[attr-defined]
     made.__init__ = __init__
+    if hasattr(made, "fit"):
+        made.fit = _checked(made.fit)
     return made  # type: ignore[no-any-return]
+
+
+def _checked(fit: Callable[..., ModelType]) -> Callable[..., ModelType]:
+    @wraps(fit)
+    def checked(self: ModelType, histories: csr_matrix, options: FitOptions = FitOptions()) -> ModelType:
+        # What overflows is of no account, or found in what was learned, of which there is more to say.
+        with np.errstate(all="ignore"):
+            fitted = fit(self, histories, options)
+        require_finite(fitted, histories)
+        return fitted
+
+    return checked
 
 
 def hyper_parameters_of(model: Any) -> dict[str, Any]:

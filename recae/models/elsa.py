@@ -83,8 +83,8 @@ class ELSA:
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Train, from the checkpoint of an unfinished fit if there is one: see `recae.autoencoder.training.train`."""
-        require_interactions(histories, self.name)
         seen = presence(histories)
+        require_interactions(seen, self.name)
         self.network_ = UnitRows(histories.shape[1], self.factors)
         self.training_ = train(
             self,

@@ -14,13 +14,13 @@ from recae.device import require_memory
 from recae.errors import ModelError
 from recae.histories import multiply, presence, require_interactions
 from recae.kernels import gram, inverse
-from recae.models.base import FitOptions, NonNegative, require_width
+from recae.models.base import Exponent, FitOptions, require_width
 from recae.profiling import stage
 from recae.scoring import Tiles
 from recae.tensors import require_tensors
 
 UserExponent = Annotated[
-    NonNegative, Field(description="how much less users with many items weigh: (mean items / items) to this power")
+    Exponent, Field(description="how much less users with many items weigh: (mean items / items) to this power")
 ]
 
 TOLERANCE = 1e-3
@@ -61,8 +61,8 @@ class FullRankRecommender(ABC):
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Solve for B on the device; ModelError, before any work, where the memory will not do."""
-        require_interactions(histories, self.name)
         seen, device = presence(histories), options.device
+        require_interactions(seen, self.name)
         for precision in (torch.float32, torch.float64):
             self._require_memory(seen, device, precision)
             with stage("gram"):

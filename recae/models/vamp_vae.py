@@ -65,7 +65,7 @@ class VampVAE(VariationalRecommender):
     ] = 2000
     weight_decay: WeightDecay = 0.0
     averaging: Averaging = 0.98
-    learning_rate: LearningRate = 1e-3
+    learning_rate: LearningRate = 2e-3
     batch_size: BatchSize = 250
     epochs: Epochs = 200
     patience: Patience = 20
