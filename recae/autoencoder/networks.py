@@ -7,7 +7,7 @@ building one costs nothing and touches no random generator but the one it is giv
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Protocol
 
@@ -194,16 +194,30 @@ class DenoisingNetwork(Network):
 
 
 class VariationalNetwork(Network):
-    """The network of Mult-VAE: the encoder ends in the mean and the log-variance of a normal posterior."""
+    """The network of Mult-VAE: the encoder ends in the mean and the log-variance of a normal posterior.
+
+    `begin`, where there is one, puts better first weights in place of those that were drawn.
+    """
 
     def __init__(
         self, items: int, hidden: tuple[int, ...], latent: int, *, tied: bool = False, row_sparse: bool = False
     ) -> None:
         super().__init__()
-        self.row_sparse = row_sparse
+        self.row_sparse, self.width = row_sparse, latent
+        self.begin: Callable[[VariationalNetwork, torch.Generator], None] | None = None
         with torch.device("meta"):
             self.encoder = Encoder(items, (*hidden, 2 * latent), row_sparse=row_sparse)
             self.decoder = Decoder((latent, *reversed(hidden)), items, tied_to=self.encoder.input if tied else None)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the first weights; then begin."""
+        super().initialise(generator)
+        if self.begin is not None:
+            self.begin(self, generator)
+
+    def forget_training(self) -> None:
+        """Let go of where it began."""
+        self.begin = None
 
     def posterior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean and the log-variance, each users × latent."""

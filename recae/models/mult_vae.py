@@ -1,5 +1,6 @@
 """Mult-VAE: the variational autoencoder with a multinomial likelihood."""
 
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from recae.autoencoder.likelihoods import kl_to_standard_normal
 from recae.autoencoder.networks import VariationalNetwork
 from recae.autoencoder.objectives import Objective, Phase, Schedule
 from recae.autoencoder.sampling import require_fewer, require_no_average, sampling
+from recae.autoencoder.warm_start import begin_at_spectrum
 from recae.errors import ModelError
 from recae.models.base import NonNegative, hyper_parameters
 from recae.models.neural import (
@@ -50,6 +52,9 @@ class MultVAE(VariationalRecommender):
     For very large catalogues: `negatives` is how many items an update draws to stand for the whole catalogue, shared by
     its users (0: the whole softmax); it then touches only the weights of the items it has to do with. With `tied`, the
     first layer and the last have the same weights.
+
+    For sparse histories of many items, where rank matters: with `warm_start`, and no hidden layers, it begins at the
+    spectral filter of its width, which training then betters; see `recae.autoencoder.warm_start`.
     """
 
     name: ClassVar[str] = "mult-vae"
@@ -65,6 +70,9 @@ class MultVAE(VariationalRecommender):
     shown: Shown = 0.5
     negatives: Negatives = 0
     tied: Tied = False
+    warm_start: Annotated[
+        bool, Field(description="whether training begins at a spectral filter; without hidden layers only")
+    ] = False
     kl_cap: Annotated[NonNegative, Field(description="weight of the divergence, at most")] = 1.0
     kl_anneal_steps: Annotated[
         NonNegativeInt, Field(description="updates in which that weight would grow from 0 to 1; 0: at once")
@@ -84,6 +92,11 @@ class MultVAE(VariationalRecommender):
                 f"{self.name}: tied weights need a hidden layer, between the first layer and the code's distribution; "
                 f"give hidden, or tied = False"
             )
+        if self.warm_start and (self.hidden or self.likelihood != "multinomial"):
+            raise ModelError(
+                f"{self.name}: a warm start is for no hidden layers and a multinomial likelihood; "
+                f"give hidden = [] and likelihood = multinomial, or warm_start = False"
+            )
 
     def build_network(self, items: int) -> VariationalNetwork:
         """Return an untrained network; ModelError where there are no more items than `negatives`."""
@@ -94,6 +107,8 @@ class MultVAE(VariationalRecommender):
         """Return the one phase: the negative evidence lower bound, its divergence weighted: section 2.2.2."""
         sample, corruption, reconstruction = sampling(histories, self.negatives), self.corruption, self.reconstruction
         items = histories.shape[1]
+        if self.warm_start:
+            network.begin = partial(begin_at_spectrum, histories=histories)
 
         def draw(batch: Batch, generator: torch.Generator) -> Example:
             shown, target = corruption(batch, items, network.read, generator)
