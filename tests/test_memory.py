@@ -1,5 +1,7 @@
 """The models that remember users: each against its formula written out, with and without landmarks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,14 @@ from torch import Tensor
 
 from recae.errors import ModelError
 from recae.models import build
-from recae.models.base import FitOptions
+from recae.models.base import FitOptions, Recommender, hyper_parameters_of
 from recae.models.hybrid import USUAL, WEIGHTS, Hybrid
 from recae.models.infinite_ae import InfiniteAE
 from recae.models.kernel_ae import KernelAE
+from recae.models.memory import Inverse, Weights, landmarks_of
+from recae.models.mult_vae import MultVAE
 from recae.models.rdlae import RDLAE
+from recae.models.spectral import Spectral
 
 
 def histories(seed: int = 0, users: int = 30, items: int = 12, density: float = 0.3) -> csr_matrix:
@@ -34,6 +39,8 @@ def looks_of(model: InfiniteAE | KernelAE, rows: NDArray[np.floating], seen: csr
     if isinstance(model, InfiniteAE):
         return unit(rows)
     rarity = 1 / (model.l2 + np.asarray(seen.sum(axis=0), np.float64).ravel())
+    if seen.shape[1] > model.linear_items:
+        return unit(rows * rarity**model.history_exponent)
     linear = RDLAE(l2=model.l2, dropout=model.dropout, relaxation=model.relaxation, user_exponent=model.user_exponent)
     scores = rows @ linear.fit(seen).weights_.double().numpy()
     looks = [
@@ -58,10 +65,61 @@ def by_hand(model: InfiniteAE | KernelAE, seen: csr_matrix, asked: csr_matrix) -
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), sharpness=st.sampled_from([0.5, 2.0, 5.0]), l2=st.sampled_from([0.1, 20.0]))
 def test_scores_are_the_formula_s(seed: int, sharpness: float, l2: float) -> None:
-    seen, asked = histories(seed), histories(seed + 1, users=5)
-    for model in (InfiniteAE(sharpness=sharpness, l2=l2), KernelAE(sharpness=sharpness, kernel_l2=l2, l2=3.0)):
-        found = model.fit(seen).score(asked)
-        np.testing.assert_allclose(found.numpy(), by_hand(model, seen, asked), rtol=2e-3, atol=2e-4)
+    for users in (30, 8):  # more than items, and fewer, where the output layer is another
+        seen, asked = histories(seed, users), histories(seed + 1, users=5)
+        models: list[InfiniteAE | KernelAE] = [InfiniteAE(sharpness=sharpness, l2=l2)]
+        models += [KernelAE(sharpness=sharpness, kernel_l2=l2, l2=3.0, linear_items=most) for most in (12, 11)]
+        for model in models:
+            found = model.fit(seen).score(asked)
+            assert isinstance(model.memory_.output, Weights if users == 30 else Inverse)
+            np.testing.assert_allclose(found.numpy(), by_hand(model, seen, asked), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("linear_items", [0, 100])
+def test_where_items_are_more_than_users_a_state_and_tiles_are_the_same_scores(linear_items: int) -> None:
+    seen, asked = histories(users=8), histories(1, users=5)
+    for model in (InfiniteAE(), KernelAE(linear_items=linear_items)):
+        scores, state = model.fit(seen).score(asked), model.state()
+        assert "weights" not in state
+        assert ("linear" in state) == (isinstance(model, KernelAE) and linear_items > 0)
+        restored = build(model.name, **hyper_parameters_of(model)).restore(state)
+        assert torch.equal(restored.score(asked), scores)
+        tile = torch.empty((5, 3))
+        model.score_by_tile(asked).write(9, tile)
+        torch.testing.assert_close(tile, scores[:, 9:])
+        for name, wrong in {"items": torch.tensor(11), "indptr": state["indptr"][1:]}.items():
+            with pytest.raises((ValueError, LookupError)):
+                build(model.name, **hyper_parameters_of(model)).restore({**state, name: wrong})
+
+
+def test_users_are_all_landmarks_where_items_are_more_unless_told_or_too_many() -> None:
+    assert landmarks_of(8, 12, None) == 8
+    assert landmarks_of(8, 12, 5) == 5
+    assert landmarks_of(30_000, 40_000, None) == 30_000
+    assert landmarks_of(40_000, 80_000, None) == landmarks_of(40_000, 9_000, None) == 5000
+    assert landmarks_of(4000, 300, None) == 4000
+
+
+def test_the_penalty_is_how_many_users_an_item_has_unless_told_or_more_than_twenty() -> None:
+    for users, l2 in ((6, None), (400, 20.0)):
+        seen, asked = histories(users=users), histories(1, users=5)
+        mean = seen.nnz / np.unique(seen.indices).size
+        assert (mean > 20) == (l2 is not None)
+        assert torch.equal(InfiniteAE().fit(seen).score(asked), InfiniteAE(l2=l2 or mean).fit(seen).score(asked))
+
+
+def test_the_hybrid_explains_and_makes_up_users_by_its_deep_part() -> None:
+    board = checkerboard()
+    model = Hybrid(hidden=16, layers=1, latent=4, epochs=2, l2=1.0, kernel_l2=0.1).fit(board.history)
+    explained, of_deep = (one.log_likelihoods(board.history, board.held_out) for one in (model, model.deep_))
+    assert torch.equal(explained, of_deep)
+    assert (model.sample(7, 3) != model.deep_.sample(7, 3)).nnz == 0
+
+
+def test_users_who_are_the_same_need_a_penalty() -> None:
+    twins = vstack([histories(users=2)] * 4, format="csr")
+    with pytest.raises(ModelError, match="infinite-ae: l2 = 1e-12 is too small for users this much alike; raise it"):
+        InfiniteAE(l2=1e-12).fit(twins)
 
 
 def test_as_many_landmarks_as_users_are_all_of_them() -> None:
@@ -134,18 +192,57 @@ def test_without_validation_the_weight_is_the_usual_one() -> None:
     assert float(model.weight_) * memory / deep == pytest.approx(USUAL, rel=1e-4)
 
 
-def test_the_weight_is_what_validation_users_like_best() -> None:
+class Backwards:
+    """A part that ranks everything the wrong way round."""
+
+    def __init__(self, right: Recommender) -> None:
+        self.right = right
+
+    def score(self, histories: csr_matrix) -> Tensor:
+        return -self.right.score(histories)
+
+
+def test_the_weights_are_what_validation_users_like_best() -> None:
     board = checkerboard()
-    model = Hybrid(**SMALL, l2=1.0).fit(board.history)
+    model, graph = Hybrid(**SMALL, l2=1.0).fit(board.history), Spectral(factors=8).fit(board.history)
+    wrong: Any = Backwards(graph)
+    assert model._best_weights(wrong, board, board.history) == (0.0, 0.0)
+    model.deep_ = Backwards(model.deep_)  # type: ignore[assignment]
+    memory, filtered = model._best_weights(wrong, board, board.history)
+    assert memory > 0
+    assert filtered == 0
+    model.memory_ = Backwards(model.memory_)  # type: ignore[assignment]
+    memory, filtered = model._best_weights(graph, board, board.history)
+    assert memory == 0
+    assert filtered > 0
 
-    class Backwards:
-        """A part that ranks everything the wrong way round."""
 
-        def score(self, histories: csr_matrix) -> Tensor:
-            return -KernelAE(l2=1.0, kernel_l2=0.1).fit(board.history).score(histories)
+def test_a_filter_that_validation_users_gain_by_is_a_part_of_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = checkerboard()
+    monkeypatch.setattr(Hybrid, "_best_weights", lambda *_: (0.5, 2.0))
+    model = Hybrid(**SMALL, l2=1.0, factors=8).fit(board.history, FitOptions(validation=board))
+    assert model.filter_ is not None
+    expected = model.deep_.score(board.history)
+    expected += 0.5 * model.memory_.score(board.history) + 2.0 * model.filter_.score(board.history)
+    torch.testing.assert_close(model.score(board.history), expected)
+    tile = torch.empty((board.history.shape[0], 3))
+    model.score_by_tile(board.history).write(4, tile)
+    torch.testing.assert_close(tile, expected[:, 4:7])
+    restored = Hybrid(**SMALL, l2=1.0, factors=8).restore(model.state())
+    assert torch.equal(restored.score(board.history), model.score(board.history))
+    narrow = {name: tensor[1:] if name == "filter.vectors" else tensor for name, tensor in model.state().items()}
+    with pytest.raises((ValueError, IndexError)):
+        Hybrid(**SMALL, l2=1.0, factors=8).restore(narrow)
 
-    model.memory_ = Backwards()  # type: ignore[assignment]
-    assert model._best_weight(board, 1.0) == 0.0
+
+def test_the_deep_part_may_begin_at_a_filter() -> None:
+    board = checkerboard()
+    model = Hybrid(latent=8, deep="mult-vae", epochs=2, l2=1.0, kernel_l2=0.1).fit(board.history)
+    assert isinstance(model.deep_, MultVAE)
+    assert (model.deep_.latent, model.deep_.epochs, model.deep_.negatives) == (8, 2, 0)
+    restored = Hybrid(latent=8, deep="mult-vae", epochs=2, l2=1.0, kernel_l2=0.1).restore(model.state())
+    assert torch.equal(restored.score(board.history), model.score(board.history))
+    assert model.embed_users(board.history).shape == (board.history.shape[0], 8)
 
 
 def test_default_is_the_hybrid() -> None:

@@ -1,11 +1,12 @@
-"""Hybrid: a variational autoencoder and a full-rank memory of users in one score."""
+"""Hybrid: a variational autoencoder, a memory of users and a filter of the graph between them, in one score."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -23,56 +24,80 @@ from recae.models.base import (
     require_kind,
     require_width,
 )
-from recae.models.infinite_ae import L2, Landmarks, Sharpness
-from recae.models.kernel_ae import KernelAE
+from recae.models.infinite_ae import L2, Landmarks, Sharpness, TargetExponent
+from recae.models.kernel_ae import HistoryExponent, KernelAE, LinearItems
+from recae.models.mult_vae import MultVAE
 from recae.models.neural import Averaging, BatchSize, Dropout, Epochs, Latent, LearningRate, Patience
 from recae.models.rec_vae import RecVAE
+from recae.models.spectral import Alpha, Factors, Sharpening, Spectral
 from recae.profiling import stage
 from recae.scoring import Tiles
-from recae.tensors import require_tensors
-from recae.validation import WATCHED, Validation
+from recae.tensors import Form, require_tensors
+from recae.validation import WATCHED, Scores, Validation
 
 BLOCK = 2**24
 """How many scores tell how far those of a part spread."""
 
 JUDGES = 1000
-"""How many validation users choose the weight, at most: their scores by both parts are held at a time."""
+"""How many validation users choose the weights, at most: their scores by all parts are held at a time."""
 
-WEIGHTS = (0.0, 0.06, 0.12, 0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0, 16.0, 64.0)
-"""Weights of the memory that are tried, where with 1 its scores spread as far as the deep part's."""
+WEIGHTS = (0.0, 0.06, 0.12, 0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0, 16.0, 64.0)
+"""Weights of a part that are tried, where with 1 its scores spread as far as the deep part's."""
+
+ROUNDS = 4
+"""How often each part's weight is chosen anew, given the other's, at most."""
+
+SURE = 2.0
+"""How many of its standard errors the gain by the filter must be, for it to be kept."""
+
+NEGATIVES = 4096
+"""How many items stand for the whole of a large catalogue where the deep part is Mult-VAE."""
 
 USUAL = 0.7
-"""The weight without validation users: that of MovieLens-1M (docs/LOG.md)."""
+"""The weight of the memory without validation users: that of MovieLens-1M (docs/LOG.md)."""
 
 
 @hyper_parameters
 class Hybrid:
-    """Score a history by its code and by the users it is like, and add the two.
+    """Score a history by its code, by the users it is like, and, where that helps, by who has what they have.
 
-    The deep part is RecVAE: it knows what kind of history this is. The other is Kernel-AE, which is in closed form and,
-    by the weights between all items that it holds, of full rank: it knows which item goes with which, and who has had
-    all this before, as no bottleneck can. Each is fitted by itself; docs/LOG.md has what became of fitting them
-    together.
+    The deep part is RecVAE: it knows what kind of history this is. For sparse histories of many items, on which that
+    takes long and knows little, there is Mult-VAE, which begins at a spectral filter of the width of the bottleneck
+    (hidden, layers, dropout, gamma and averaging are RecVAE's). The second is Kernel-AE, which is
+    in closed form: it knows who has had all this before, and, by the weights between all items that it holds where
+    these are not too many, which item goes with which, as no bottleneck can. The third is the sharpened filter of
+    Spectral. Each is fitted by itself; docs/LOG.md has what became of fitting them together.
 
-    How much the second weighs is chosen for the best NDCG@100 of the validation users, whose held-out items neither
-    part has seen (the likelihood would choose far too little of it); without validation users it is what is best on
-    MovieLens-1M. The latent embedding is that of the deep part; as a part of the score has full rank, there are no
-    retrieval vectors.
+    How much the others weigh beside the first is chosen for the best NDCG@100 of the validation users, whose held-out
+    items no part has seen (the likelihood would choose far too little of them). The filter, which takes its time to
+    score, is only kept where these users gain by it beyond doubt: on sparse sets. Without validation users there is
+    none, and the weight is what is best on MovieLens-1M. The latent embedding is that of the deep part, and so are the
+    likelihood and the users that are made up; as a part of the score has full rank, there are no retrieval vectors.
     """
 
     name: ClassVar[str] = "hybrid"
     folds_in: ClassVar[bool] = True
     keeps: ClassVar[float] = 0.1  # the share of the users that `recae train` keeps to choose by, if not told otherwise
 
+    deep: Annotated[
+        Literal["rec-vae", "mult-vae"],
+        Field(description="the deep part; mult-vae, from a warm start, for sparse histories of many items"),
+    ] = "rec-vae"
     hidden: Annotated[Count, Field(description="width of each hidden layer of the encoder")] = 600
     layers: Annotated[Count, Field(description="hidden layers of the encoder")] = 5
     latent: Latent = 200
     dropout: Dropout = 0.5
     gamma: Annotated[NonNegative, Field(description="weight of the divergence, for each item of the history")] = 0.005
     l2: Annotated[Positive, Field(description="weight of |B|² in the linear autoencoder")] = 200.0
-    kernel_l2: L2 = 20.0
+    kernel_l2: L2 = None
     sharpness: Sharpness = 2.0
-    landmarks: Landmarks = 5000
+    history_exponent: HistoryExponent = 0.4
+    target_exponent: TargetExponent = 0.4
+    landmarks: Landmarks = None
+    linear_items: LinearItems = 25_000
+    factors: Factors = 400
+    alpha: Alpha = 0.2
+    sharpening: Sharpening = 2.0
     averaging: Averaging = 0.98
     learning_rate: LearningRate = 5e-4
     batch_size: BatchSize = 250
@@ -81,44 +106,51 @@ class Hybrid:
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Solve for the one part, train the other, and weigh them; ModelError where the memory will not do."""
-        require_interactions(histories, self.name)
-        self.require_memory(histories, options.device)
         seen = presence(histories)
+        require_interactions(seen, self.name)
+        self.require_memory(seen, options.device)
         self.memory_ = self._memory().fit(seen, options)
         heard = replace(options, listener=lambda step: options.listener(replace(step, task=self.name)))
-        self.deep_ = self._deep().fit(seen, heard)
+        self.deep_ = self._deep(seen.shape[1]).fit(seen, heard)
         self.training_ = self.deep_.training_
-        weight, some = USUAL, seen[: max(1, BLOCK // seen.shape[1])]
-        deep, memory = (float(part.score(some).std(correction=0)) for part in (self.deep_, self.memory_))
-        alike = deep / memory if memory else 0.0
+        some = seen[: max(1, BLOCK // seen.shape[1])]
+        self.filter_, weights = None, (USUAL * _alike(self.deep_, self.memory_, some), 0.0)
         if options.validation is not None:
+            graph = self._filter().fit(seen, options)
             with stage("weigh"):
-                weight = self._best_weight(options.validation, alike)
-        self.weight_ = torch.tensor(weight * alike, device=options.device)
+                weights = self._best_weights(graph, options.validation, some)
+            self.filter_ = graph if weights[1] else None
+        self.weight_, self.filter_weight_ = (torch.tensor(weight, device=options.device) for weight in weights)
         return self
 
     def require_memory(self, histories: csr_matrix, device: str) -> None:
-        """Raise ModelError where a device does not have the memory for the part in closed form."""
-        try:
-            self._memory().require_memory(histories, device)
-        except ModelError as error:
-            raise ModelError(f"{self.name}: {error}") from None
+        """Raise ModelError where a device does not have the memory for the parts in closed form."""
+        for part in (self._memory(), self._filter()):
+            try:
+                part.require_memory(histories, device)
+            except ModelError as error:
+                raise ModelError(f"{self.name}: {error}") from None
 
     def score(self, histories: csr_matrix) -> Tensor:
         """Return users × items."""
         seen = self._read(histories)
-        return torch.addcmul(self.deep_.score(seen), self.memory_.score(seen), self.weight_)
+        scores = torch.addcmul(self.deep_.score(seen), self.memory_.score(seen), self.weight_)
+        return scores if self.filter_ is None else scores.addcmul_(self.filter_.score(seen), self.filter_weight_)
 
     def score_by_tile(self, histories: csr_matrix) -> Tiles:
         """Return the scores as tiles."""
         seen = self._read(histories)
-        deep, memory = self.deep_.score_by_tile(seen), self.memory_.score_by_tile(seen)
+        deep = self.deep_.score_by_tile(seen)
+        others = [(self.memory_.score_by_tile(seen), self.weight_)]
+        if self.filter_ is not None:
+            others.append((self.filter_.score_by_tile(seen), self.filter_weight_))
 
         def write(start: int, tile: Tensor) -> None:
             deep.write(start, tile)
             part = torch.empty_like(tile)
-            memory.write(start, part)
-            tile.addcmul_(part, self.weight_)
+            for tiles, weight in others:
+                tiles.write(start, part)
+                tile.addcmul_(part, weight)
 
         return Tiles(deep.device, write)
 
@@ -126,39 +158,81 @@ class Hybrid:
         """Return the deep part's bottleneck, users × latent; CannotEmbed for retrieval."""
         require_kind(kind, self.name)
         if kind == "retrieval":
-            raise self._no_product()
+            raise CannotEmbed(
+                f"{self.name} has no retrieval vectors, as weights between all items are a part of its score; "
+                "ask for latent ones, or train rec-vae"
+            )
         return self.deep_.embed_users(self._read(histories))
 
     def embed_items(self) -> Tensor:
         """Raise CannotEmbed: no vectors have these scores for products."""
-        raise self._no_product()
+        raise CannotEmbed(
+            f"{self.name} has no vectors of items, as weights between all of them are a part of its score; "
+            "train rec-vae"
+        )
+
+    def log_likelihoods(self, histories: csr_matrix, interactions: csr_matrix) -> Tensor:
+        """Return what the deep part makes of each interaction, (interactions)."""
+        return self.deep_.log_likelihoods(self._read(histories), interactions)
+
+    def sample(self, users: int, seed: int) -> csr_matrix:
+        """Return histories that the deep part makes up, users × items."""
+        return self.deep_.sample(users, seed)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the states of both parts, and the weight of the second."""
+        """Return the states of the parts that there are, and the weights of all but the first."""
         parts = {"deep.": self.deep_.state(), "memory.": self.memory_.state()}
+        weights = {"weight": self.weight_}
+        if self.filter_ is not None:
+            parts["filter."], weights["filter_weight"] = self.filter_.state(), self.filter_weight_
         states = {part + name: tensor for part, state in parts.items() for name, tensor in state.items()}
-        return {**states, "weight": self.weight_}
+        return {**states, **weights}
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         """Take over a state."""
-        rest = {name: tensor for name, tensor in state.items() if not name.startswith(("deep.", "memory."))}
-        require_tensors(rest, {"weight": (torch.float32, ())})
-        deep, memory = (
+        known = "deep.", "memory.", "filter."
+        rest = {name: tensor for name, tensor in state.items() if not name.startswith(known)}
+        wanted: dict[str, Form] = {"weight": (torch.float32, ())}
+        if "filter_weight" in state:
+            wanted["filter_weight"] = torch.float32, ()
+        require_tensors(rest, wanted)
+        deep, memory, graph = (
             {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
-            for part in ("deep.", "memory.")
+            for part in known
         )
-        self.deep_, self.memory_ = self._deep().restore(deep), self._memory().restore(memory)
-        widths = len(self.deep_.embed_items()), len(self.memory_.rarity_)
-        if widths[0] != widths[1]:
-            raise ValueError(f"one part knows {widths[0]} items, the other {widths[1]}")
+        self.memory_ = self._memory().restore(memory)
+        self.deep_ = self._deep(len(self.memory_.rarity_)).restore(deep)
+        self.filter_ = self._filter().restore(graph) if "filter_weight" in state else None
+        widths = {len(self.deep_.embed_items()), len(self.memory_.rarity_)}
+        if self.filter_ is not None:
+            widths.add(len(self.filter_.vectors_))
+        if len(widths) > 1:
+            raise ValueError(f"parts that know {' and '.join(map(str, sorted(widths)))} items")
         self.weight_ = state["weight"]
+        self.filter_weight_ = state.get("filter_weight", torch.zeros_like(self.weight_))
         return self
 
     def _read(self, histories: csr_matrix) -> csr_matrix:
         require_width(histories, len(self.memory_.rarity_), self.name)
         return presence(histories)
 
-    def _deep(self) -> RecVAE:
+    def _deep(self, items: int) -> RecVAE | MultVAE:
+        if self.deep == "mult-vae":
+            return MultVAE(
+                hidden=(),
+                latent=self.latent,
+                warm_start=True,
+                half_split=True,
+                shown=0.6,
+                dropout=0.0,
+                negatives=NEGATIVES if items > 4 * NEGATIVES else 0,
+                kl_cap=0.1,
+                kl_anneal_steps=0,
+                learning_rate=self.learning_rate,
+                batch_size=self.batch_size,
+                epochs=self.epochs,
+                patience=self.patience,
+            )
         return RecVAE(
             hidden=self.hidden,
             layers=self.layers,
@@ -175,25 +249,53 @@ class Hybrid:
         )
 
     def _memory(self) -> KernelAE:
-        return KernelAE(l2=self.l2, kernel_l2=self.kernel_l2, sharpness=self.sharpness, landmarks=self.landmarks)
-
-    def _no_product(self) -> CannotEmbed:
-        return CannotEmbed(
-            f"{self.name} has no retrieval vectors, as weights between all items are a part of its score; "
-            "ask for latent ones, or train rec-vae"
+        return KernelAE(
+            l2=self.l2,
+            kernel_l2=self.kernel_l2,
+            sharpness=self.sharpness,
+            history_exponent=self.history_exponent,
+            target_exponent=self.target_exponent,
+            landmarks=self.landmarks,
+            linear_items=self.linear_items,
         )
 
-    def _best_weight(self, validation: Validation, alike: float) -> float:
-        """Return the one of WEIGHTS with the best NDCG@100, where `alike` makes both parts spread alike."""
+    def _filter(self) -> Spectral:
+        return Spectral(factors=self.factors, alpha=self.alpha, sharpening=self.sharpening)
+
+    def _best_weights(self, graph: Spectral, validation: Validation, some: csr_matrix) -> tuple[float, float]:
+        """Return the weights of the memory and of a filter that are best, or as good without the filter."""
         history, held_out = validation.history, validation.held_out
         judges = np.flatnonzero(np.diff(held_out.indptr))[: min(JUDGES, max(1, 8 * BLOCK // history.shape[1]))]
         history, held_out = presence(history[judges]), held_out[judges]
-        deep, memory = self.deep_.score(history), self.memory_.score(history) * alike
-        deep[history.nonzero()] = -torch.inf
         targets, k = np.diff(held_out.indptr), min(WATCHED.k, history.shape[1])
+        parts: list[Scores] = [self.memory_, graph]
+        alike = [_alike(self.deep_, part, some) for part in parts]
+        deep = self.deep_.score(history)
+        deep[history.nonzero()] = -torch.inf
+        others = [part.score(history) * scale for part, scale in zip(parts, alike, strict=True)]
 
-        def reached(weight: float) -> float:
-            best = torch.add(deep, memory, alpha=weight).topk(k).indices.cpu().numpy()
-            return float(measure_users(WATCHED, find_hits(best, held_out), targets).mean())
+        def reached(weights: Sequence[float]) -> NDArray[np.float64]:
+            scores = deep.clone()
+            for part, weight in zip(others, weights, strict=True):
+                scores.add_(part, alpha=weight)
+            return measure_users(WATCHED, find_hits(scores.topk(k).indices.cpu().numpy(), held_out), targets)
 
-        return max(WEIGHTS, key=reached)
+        def best(weights: tuple[float, ...], place: int) -> tuple[float, ...]:
+            tried = [(*weights[:place], weight, *weights[place + 1 :]) for weight in WEIGHTS]
+            return max(tried, key=lambda these: float(reached(these).mean()))
+
+        chosen = alone = best((0.0, 0.0), 0)
+        for _ in range(ROUNDS):
+            before, chosen = chosen, best(best(chosen, 1), 0)
+            if chosen == before:
+                break
+        gains = reached(chosen) - reached(alone)
+        if gains.mean() <= SURE * gains.std() / len(gains) ** 0.5:
+            chosen = alone
+        return chosen[0] * alike[0], chosen[1] * alike[1]
+
+
+def _alike(deep: Scores, other: Scores, histories: csr_matrix) -> float:
+    """Return what makes the scores of another part spread as far as those of the deep one."""
+    spreads = [float(part.score(histories).std(correction=0)) for part in (deep, other)]
+    return spreads[0] / spreads[1] if spreads[1] else 0.0

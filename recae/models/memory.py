@@ -4,6 +4,8 @@ landmarks   known users, L × items: those that others are compared with
 image       what another model makes of a history, users × width: two users may be alike in that, too
 k           similarities of a history to the landmarks, users × L, less those of an empty history, which are all 1
 weights     L × items: scores are (k + 1) · weights
+inverse     L × L, of the kernel between landmarks: where items are more than these, weights are never made, as they
+            are inverse · X for the landmarks' weighed histories X, which are sparse
 """
 
 from abc import ABC
@@ -19,7 +21,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.errors import ModelError
-from recae.histories import by_length, multiply, presence
+from recae.histories import multiply, presence
+from recae.kernels import inverse
 from recae.kernels.gram import dense_product
 from recae.models.base import require_width
 from recae.scoring import Tiles
@@ -29,13 +32,24 @@ BLOCK = 2**25
 """How many numbers of users × landmarks, or of users × items, are worked on at a time."""
 
 Image = Callable[[csr_matrix], Tensor]
+Target = Callable[[csr_matrix], csr_matrix]
+"""Maps histories of ones to what is to be reconstructed, where each entry has a weight."""
 
-FORMS: Mapping[str, Form] = {
+SOME, ALL = 5000, 2**15
+"""How many users are landmarks at most, unless told: of users who outnumber the items, and of others."""
+
+MOST_L2 = 20.0
+"""The largest l2, unless told: that of MovieLens-1M, where anything from 10 to 60 does as well (docs/LOG.md)."""
+
+TOLERANCE = 1e-3
+"""The largest error of an inverse in float32 that will do."""
+
+LANDMARKS: Mapping[str, Form] = {
     "indptr": (torch.int64, ("landmarks + 1",)),
     "indices": (torch.int32, ("entries",)),
-    "weights": (torch.float32, ("landmarks", "items")),
 }
-"""What `Memory.state` holds."""
+WEIGHTS: Mapping[str, Form] = {"weights": (torch.float32, ("landmarks", "items"))}
+INVERSE: Mapping[str, Form] = {"inverse": (torch.float32, ("landmarks", "landmarks")), "items": (torch.int64, ())}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,45 +91,96 @@ class Likeness:
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
-    """Landmarks, and weights from them to the items."""
+class Weights:
+    """An output layer in full: weights from the landmarks to the items."""
 
-    landmarks: csr_matrix
-    similarities: Callable[[csr_matrix], Tensor]
     weights: Tensor
-
-    @cached_property
-    def base(self) -> Tensor:
-        """Return the scores of an empty history, (items)."""
-        return self.weights.sum(dim=0, dtype=torch.float64).float()
 
     @property
     def items(self) -> int:
         """Return the number of items."""
         return self.weights.shape[1]
 
+    @cached_property
+    def base(self) -> Tensor:
+        """Return the scores of an empty history, (items)."""
+        return self.weights.sum(dim=0, dtype=torch.float64).float()
+
+    def read(self, similar: Tensor) -> Tensor:
+        """Return what `write` takes, given k."""
+        return similar
+
+    def write(self, read: Tensor, start: int, tile: Tensor) -> None:
+        """Fill a tile with the scores from an item on."""
+        items = slice(start, start + tile.shape[1])
+        torch.addmm(self.base[items], read, self.weights[:, items], out=tile)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return `weights`."""
+        return {"weights": self.weights}
+
+
+@dataclass(frozen=True, eq=False)
+class Inverse:
+    """An output layer in two steps, of which one is sparse: how much of each landmark's history there is in a score."""
+
+    inverse: Tensor
+    by_item: csr_matrix
+
+    @property
+    def items(self) -> int:
+        """Return the number of items."""
+        return int(self.by_item.shape[0])
+
+    @cached_property
+    def base(self) -> Tensor:
+        """Return how much there is for an empty history, (L)."""
+        return self.inverse.sum(dim=0, dtype=torch.float64).float()
+
+    def read(self, similar: Tensor) -> Tensor:
+        """Return what `write` takes, given k: L × users, as the product of a sparse matrix and a dense one wants it."""
+        return torch.addmm(self.base, similar, self.inverse).T.contiguous()
+
+    def write(self, read: Tensor, start: int, tile: Tensor) -> None:
+        """Fill a tile with the scores from an item on."""
+        tile.copy_(multiply(self.by_item[start : start + tile.shape[1]], read).T)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return `inverse`, and the number of `items`."""
+        return {"inverse": self.inverse, "items": torch.tensor(self.items, device=self.inverse.device)}
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Landmarks, what makes similarities to them, and what makes scores of these."""
+
+    landmarks: csr_matrix
+    similarities: Callable[[csr_matrix], Tensor]
+    output: Weights | Inverse
+
+    @property
+    def items(self) -> int:
+        """Return the number of items."""
+        return self.output.items
+
     def score(self, histories: csr_matrix) -> Tensor:
         """Return users × items, for histories of ones."""
-        return torch.addmm(self.base, self.similarities(histories), self.weights)
+        tiles = self.score_by_tile(histories)
+        scores = torch.empty(histories.shape, device=tiles.device)
+        tiles.write(0, scores)
+        return scores
 
     def score_by_tile(self, histories: csr_matrix) -> Tiles:
         """Return the scores as tiles."""
-        similar = self.similarities(histories)
-
-        def write(start: int, tile: Tensor) -> None:
-            items = slice(start, start + tile.shape[1])
-            torch.addmm(self.base[items], similar, self.weights[:, items], out=tile)
-
-        return Tiles(self.weights.device, write)
+        read = self.output.read(self.similarities(histories))
+        return Tiles(read.device, lambda start, tile: self.output.write(read, start, tile))
 
     def state(self) -> dict[str, Tensor]:
-        """Return `indptr` and `indices` of the landmarks, and `weights`."""
+        """Return `indptr` and `indices` of the landmarks, and either `weights` or `inverse`."""
+        output = self.output.state()
+        device = next(iter(output.values())).device
         arrays = {"indptr": self.landmarks.indptr.astype(np.int64), "indices": self.landmarks.indices.astype(np.int32)}
-        device = self.weights.device
-        return {
-            **{name: torch.as_tensor(array, device=device) for name, array in arrays.items()},
-            "weights": self.weights,
-        }
+        return {**{name: torch.as_tensor(array, device=device) for name, array in arrays.items()}, **output}
 
 
 class RemembersUsers(ABC):
@@ -137,44 +202,79 @@ class RemembersUsers(ABC):
         return self.memory_.score_by_tile(presence(histories))
 
 
-def recall(state: Mapping[str, Tensor], likeness: Likeness) -> Memory:
-    """Return the memory of a state; ValueError or LookupError where that is none."""
-    require_tensors(state, FORMS)
-    weights = state["weights"]
+def forms(state: Mapping[str, Tensor]) -> dict[str, Form]:
+    """Return what a state of `Memory` is to hold, by which of the two outputs it has."""
+    return {**LANDMARKS, **(INVERSE if "inverse" in state else WEIGHTS)}
+
+
+def items_of(state: Mapping[str, Tensor]) -> int:
+    """Return the number of items that the state of a `Memory` is of; ValueError where it is the state of none."""
+    require_tensors(state, forms(state))
+    return int(state["items"]) if "inverse" in state else state["weights"].shape[1]
+
+
+def recall(state: Mapping[str, Tensor], likeness: Likeness, target: Target) -> Memory:
+    """Return the memory of a state, by `likeness` and `target` of `memorise`; ValueError where that is none."""
+    items, whole = items_of(state), "weights" in state
+    output = state["weights" if whole else "inverse"]
     indptr, indices = state["indptr"].cpu().numpy(), state["indices"].cpu().numpy()
-    if len(indptr) != len(weights) + 1:
-        raise ValueError(f"{len(indptr) - 1} landmarks, and weights of {len(weights)}")
-    shape = len(weights), weights.shape[1]
-    landmarks = csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=shape)
+    if len(indptr) != len(output) + 1:
+        raise ValueError(f"{len(indptr) - 1} landmarks, and an output layer of {len(output)}")
+    if items != len(likeness.scale):
+        raise ValueError(f"an output layer for {items} items of {len(likeness.scale)}")
+    landmarks = csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=(len(output), items))
     landmarks.check_format()  # an index out of bounds would read memory that is none of ours
-    return Memory(landmarks, likeness.to(landmarks, weights.device), weights)
+    similarities = likeness.to(landmarks, output.device)
+    return Memory(landmarks, similarities, Weights(output) if whole else Inverse(output, target(landmarks).T.tocsr()))
 
 
 def memorise(
-    histories: csr_matrix, likeness: Likeness, *, l2: float, exponent: float, count: int, seed: int, device: str
+    histories: csr_matrix,
+    likeness: Likeness,
+    *,
+    l2: float | None,
+    setting: str,
+    target: Target,
+    count: int | None,
+    seed: int,
+    device: str,
 ) -> Memory:
-    """Return the memory of at most `count` users, drawn at random of those with interactions if there are more.
+    """Return the memory of `landmarks_of(…, count)` users, drawn at random of those with interactions if they are more.
 
-    The weights are a ridge regression, in float64, from similarities to histories, each times (mean length / its
-    length)^exponent, which are X here. With K the similarities between landmarks and K_u those of all users to them,
-    they are (K_uᵀK_u + l2·K)⁻¹ K_uᵀX, or (K + l2·I)⁻¹ X where all users are landmarks. ModelError where l2 is too
-    small for that.
+    Where l2 is None it is the mean number of users of an item, at most MOST_L2: the fewer there are, the less have
+    users who are like a history in common with others.
+
+    The weights are a ridge regression from similarities to the histories' `target`, which is X here. With K the
+    similarities between landmarks and K_u those of all users to them, they are (K_uᵀK_u + l2·K)⁻¹ K_uᵀX, or
+    (K + l2·I)⁻¹ X where all users are landmarks. They are found in float64, but for the inverse that takes their place
+    where it is smaller. ModelError where l2 is too small for that,
+    by the name of the `setting` that it is.
     """
     known = histories[np.flatnonzero(np.diff(histories.indptr))]
-    wanted = by_length(known, exponent)
-    users = known.shape[0]
+    users, items = known.shape
+    if l2 is None:
+        l2 = min(MOST_L2, known.nnz / max(1, len(np.unique(known.indices))))
+    count = landmarks_of(users, items, count)
     landmarks = known
     if users > count:
         landmarks = known[np.sort(np.random.default_rng(seed).choice(users, count, replace=False))]
     similarities = likeness.to(landmarks, device)
     step = max(1, BLOCK // max(landmarks.shape))
-    parts = [slice(at, at + step) for at in range(0, landmarks.shape[0], step)]
-    kernel = torch.cat([similarities(landmarks[part]).double().add_(1) for part in parts])
+    dual = _dual(users, items, count)
+    kernel = torch.empty((count, count), dtype=torch.float32 if dual else torch.float64, device=device)
+    for at in range(0, count, step):
+        torch.add(similarities(landmarks[at : at + step]), 1, out=kernel[at : at + step])
+    if dual:
+        kernel.diagonal().add_(l2)
+        if inverse.invert(kernel) > TOLERANCE:
+            raise _too_small(setting, l2)
+        return Memory(landmarks, similarities, Inverse(kernel, target(landmarks).T.tocsr()))
+    wanted = target(known)
     if landmarks is known:
         weights = torch.from_numpy(wanted.toarray()).to(device)
         kernel.diagonal().add_(l2)
     else:
-        weights = torch.zeros((known.shape[1], len(kernel)), device=device)
+        weights = torch.zeros((items, count), device=device)
         kernel *= l2
         for at in range(0, users, step):
             near = similarities(known[at : at + step]).add_(1)
@@ -184,15 +284,36 @@ def memorise(
         kernel.diagonal().add_(1e-9 * float(kernel.diagonal().mean()))
     root, failed = torch.linalg.cholesky_ex(kernel)
     if failed:
-        raise ModelError(f"l2 = {l2:g} is too small for users this much alike; raise it")
+        raise _too_small(setting, l2)
     del kernel
-    for at in range(0, weights.shape[1], step):
+    for at in range(0, items, step):
         columns = weights[:, at : at + step]
         columns.copy_(torch.cholesky_solve(columns.double(), root))
-    return Memory(landmarks, similarities, weights)
+    return Memory(landmarks, similarities, Weights(weights))
 
 
-def memory_needed(users: int, items: int, landmarks: int, blocks: int = 0) -> int:
+def landmarks_of(users: int, items: int, count: int | None) -> int:
+    """Return how many of the users are landmarks.
+
+    At most `count`; where that is None all, up to ALL, if items are more than users, and otherwise at most SOME. Where
+    users have few of many items, those that are like a history are few, and it takes all to find them.
+    """
+    if count is None:
+        count = ALL if users <= min(items, ALL) else SOME
+    return min(users, count)
+
+
+def memory_needed(users: int, items: int, count: int | None, device: str, blocks: int = 0) -> int:
     """Return the bytes that `memorise` takes, with an image of `blocks` vectors of the items' width."""
-    kept = min(users, landmarks)
-    return 16 * kept**2 + (8 + 4 * blocks) * kept * items + 8 * BLOCK
+    kept = landmarks_of(users, items, count)
+    square = inverse.memory_needed(kept, device) if _dual(users, items, kept) else 16 * kept**2 + 8 * kept * items
+    return square + 4 * blocks * kept * items + 8 * BLOCK
+
+
+def _dual(users: int, items: int, landmarks: int) -> bool:
+    """Return whether the inverse between the landmarks is kept, in the place of weights from them to the items."""
+    return landmarks == users < items
+
+
+def _too_small(setting: str, l2: float) -> ModelError:
+    return ModelError(f"{setting} = {l2:g} is too small for users this much alike; raise it")

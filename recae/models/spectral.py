@@ -14,10 +14,14 @@ from recae.device import require_memory
 from recae.histories import multiply, presence, require_interactions
 from recae.kernels import spectrum
 from recae.kernels.gram import dense_product
-from recae.models.base import Count, FitOptions, NonNegative, hyper_parameters, require_width
+from recae.models.base import Count, Exponent, FitOptions, NonNegative, hyper_parameters, require_width
 from recae.profiling import stage
 from recae.scoring import Tiles
 from recae.tensors import Form, require_tensors
+
+Factors = Annotated[Count, Field(description="singular vectors that the ideal low-pass filter lets through")]
+Alpha = Annotated[NonNegative, Field(description="weight of the ideal low-pass filter; 0: none")]
+Sharpening = Annotated[NonNegative, Field(description="time for which the blurred history is sharpened")]
 
 
 @hyper_parameters
@@ -42,18 +46,18 @@ class Spectral:
     name: ClassVar[str] = "spectral"
     folds_in: ClassVar[bool] = True
 
-    factors: Annotated[Count, Field(description="singular vectors that the ideal low-pass filter lets through")] = 256
-    alpha: Annotated[NonNegative, Field(description="weight of the ideal low-pass filter; 0: none")] = 0.3
-    user_exponent: Annotated[NonNegative, Field(description="how much users with many items count less")] = 0.5
-    item_exponent: Annotated[NonNegative, Field(description="how much items with many users count less")] = 0.5
-    sharpening: Annotated[NonNegative, Field(description="time for which the blurred history is sharpened")] = 0.0
+    factors: Factors = 256
+    alpha: Alpha = 0.3
+    user_exponent: Annotated[Exponent, Field(description="how much users with many items count less")] = 0.5
+    item_exponent: Annotated[Exponent, Field(description="how much items with many users count less")] = 0.5
+    sharpening: Sharpening = 0.0
     sharpening_order: Annotated[Count, Field(description="order of the step that sharpens: 1 Euler, 4 Runge-Kutta")] = 4
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Find the singular vectors on the CPU; ModelError, before any work, where the memory will not do."""
-        require_interactions(histories, self.name)
-        self.require_memory(histories, options.device)
         seen = presence(histories)
+        require_interactions(seen, self.name)
+        self.require_memory(seen, options.device)
         vectors = np.empty((seen.shape[1], 0), np.float32)
         if self.alpha:
             with stage("singular vectors"):
