@@ -39,6 +39,9 @@ GROUP = 50
 GROUPS = 20
 """How many such groups there are at most."""
 
+FEW = 10
+"""With fewer others of about the same length, a user is compared with what is usual at other lengths."""
+
 SPREAD_OF_NORMAL = 1.4826
 """The standard deviation of a normal distribution, in medians of its absolute deviations."""
 
@@ -182,6 +185,17 @@ def surprise_of(
         )
     of_each[np.repeat(lengths < FEWEST, lengths)] = np.nan
     return Surprise(of_each, of_users(of_each, lengths), lengths)
+
+
+def lonely(surprise: Surprise, reference: Surprise) -> int:
+    """Return of how many scored users it is hardly known what is usual, as few of `reference` have histories as long.
+
+    As long is up to half as long again, or two thirds as long; few is fewer than FEW beside the user.
+    """
+    lengths, others = surprise.lengths[surprise.scored], np.sort(reference.lengths[reference.scored])
+    longer = np.searchsorted(others, 1.5 * lengths, side="right")
+    shorter = np.searchsorted(others, lengths / 1.5, side="left")
+    return int((longer - shorter - (reference is surprise) < FEW).sum())
 
 
 def folds_of(histories: csr_matrix, seed: int) -> NDArray[np.int8]:

@@ -9,6 +9,7 @@ import typer
 
 from recae.advice import resumable
 from recae.errors import InputError
+from recae.files import refuse_existing
 from recae.options import (
     Device,
     Json,
@@ -46,18 +47,22 @@ def tune(
     """Search the ranges in a recipe's `tune` section for better settings, judged on validation users alone."""
     if find_spec("optuna") is None:
         raise InputError("recae tune needs optuna, which is not installed: pip install 'recae[tune]'")
-    from recae import console, experiment, tuning
-    from recae.recipe import read_recipe, read_settings
-    from recae.tracking import Tracker
-
     if resume and out is None:
         raise InputError("--resume: say with --out which search is to go on, such as --out runs/films/tune")
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite or resume)
+    from recae.recipe import read_recipe, read_settings
+
     overrides: dict[str, Any] = {}
     if data is not None:
         overrides |= {"data.path": str(data), "data.items": None, "name": name_of(data)}
     if seed is not None:
         overrides["seed"] = seed
     plan = read_recipe(recipe, overrides | read_settings(settings or []))
+    plan.to_search(model)
+    from recae import console, experiment, tuning
+    from recae.tracking import Tracker
+
     out = out or Path("runs") / plan.name / f"tune-{datetime.now():%Y%m%d-%H%M%S}"
     speak = not (quiet or as_json)
     trackers: list[Tracker] = []

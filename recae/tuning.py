@@ -6,6 +6,7 @@ does one that was finished, where more trials are asked for.
 
     recipe.yaml          the resolved recipe
     best.yaml            the same with the best settings in place, ready for `recae compare`
+    tune.html            what was tried and what it brought, for reading
     trials.parquet       model, trial, state, metric, value, best_epoch, seconds, settings, reason, curve
     trials/<label>/      a file a trial, to go on from
 """
@@ -21,12 +22,16 @@ import pandas as pd
 from pydantic import ValidationError
 
 from recae.device import is_out_of_memory, resolve_device
-from recae.errors import DeviceError, Diverged, ModelError, OutputError, RecipeError, nearest
+from recae.errors import DeviceError, Diverged, ModelError, OutputError
+from recae.evaluation import require_values
 from recae.experiment import (
+    crowding,
     digest_of,
+    facts_of,
     is_marked,
     open_workspace,
     read_split,
+    require_marks,
     track_setting,
     training_interactions,
     workspace_of,
@@ -35,17 +40,21 @@ from recae.files import move_directory, refuse_existing, require_place, whole_di
 from recae.metrics import Metric
 from recae.models import build
 from recae.models.base import FitOptions, Recommender, hyper_parameters_of
+from recae.notes import counted
 from recae.prediction import predictor_of
 from recae.progress import Listener, Step, silence
 from recae.ranges import Range, plain
 from recae.recipe import Recipe
+from recae.report.page import write_page
+from recae.report.searched import render_search
+from recae.report.trials import SearchInput
 from recae.search import Proposal, State, Trial, propose
 from recae.splitting import Split
 from recae.tables import write_table
 from recae.tracking import Run, Tracker
 from recae.validation import Validation, watched_by
 
-BEST = "best.yaml"
+BEST, PAGE = "best.yaml", "tune.html"
 DIGEST, FIRST_RUN = ".split", ".run"
 """Beside the trials, hidden as no label is: what they were made from, and where MLflow has the first of them."""
 
@@ -125,11 +134,14 @@ def tune(
     search.
     """
     device = resolve_device(device)
-    searched = _searched(recipe, label)
+    searched = recipe.to_search(label)
     require_place(out, BEST, overwrite=overwrite or resume)
     split = without_test(read_split(recipe))
+    require_values(recipe.evaluation.parsed, split.validation.held_out.matrix)
     marks = {"recipe.yaml": recipe.resolved(), f"trials/{DIGEST}": digest_of(split)}
     goes_on = resume and is_marked(out, marks)
+    if resume and out.exists() and not overwrite:
+        require_marks(out, marks)
     if not goes_on:
         refuse_existing(out, overwrite=overwrite)
     elif not workspace_of(out).exists():
@@ -147,12 +159,13 @@ def tune(
             one: _search(one, models[one], ranges, metrics[one], trials, setting, parent)
             for one, ranges in searched.items()
         }
-        search = Search(out, tracker, found, metrics, tuple(_caveats(split, found, models, trials)))
+        caveats = [*_caveats(split, found, models, trials), *_judged_otherwise(metrics, recipe.evaluation.parsed[0])]
+        search = Search(out, tracker, found, metrics, tuple(caveats))
         if not any(search.best(one) for one in found):
             one, failed = next(iter(found.items()))
             raise ModelError(f"{one}: every trial failed, first with: {failed[0].reason}")
-        _write(search, recipe, workspace)
-        for name in (BEST, "trials.parquet"):
+        _write(search, recipe, split, device, workspace)
+        for name in (BEST, "trials.parquet", PAGE):
             parent.artifact(workspace / name)
     shutil.rmtree(workspace / "checkpoints", ignore_errors=True)
     move_directory(workspace, out, overwrite=overwrite or goes_on)
@@ -162,24 +175,6 @@ def tune(
 def without_test(split: Split) -> Split:
     """Return a split that has no test fold: the validation fold stands in its place, and is what models are asked."""
     return replace(split, test=split.validation)
-
-
-def _searched(recipe: Recipe, label: str | None) -> dict[str, dict[str, Range]]:
-    """Return the ranges to search in; RecipeError where there are none."""
-    ranges = recipe.read_ranges()
-    if label is not None and label not in recipe.models:
-        raise RecipeError(f"--model {label}: no model of this recipe{nearest(label, recipe.models)}")
-    chosen = ranges if label is None else {one: ranges[one] for one in ranges if one == label}
-    if chosen:
-        return chosen
-    models = {one: hyper_parameters_of(model) for one, model in recipe.build_models().items() if label in (None, one)}
-    of = next((one for one, settings in models.items() if settings), None)
-    if of is None:
-        raise RecipeError(f"{recipe.name}: {', '.join(models)}: no hyper-parameters to search for")
-    raise RecipeError(
-        f"{recipe.name}: no ranges to search{f' for {label}' if label else ''}; write some into the recipe, such as "
-        f"tune: {{{of}: {{{next(iter(models[of]))}: {{low: …, high: …, log: true}}}}}}, or a list of choices"
-    )
 
 
 def _search(
@@ -316,12 +311,25 @@ def _caveats(
             caveats.append(f"{label}: {len(failed)} of {len(trials)} trials failed, first with: {failed[0].reason}")
         if len(trials) < wanted:
             caveats.append(f"{label}: its ranges have no settings that were not tried after {len(trials)} trials")
+        if "batch_size" not in trials[0].settings:
+            crowded = crowding(hyper_parameters_of(models[label]), len(split.train.users))
+            caveats += [f"{label}: {counted(users, note)}" for note, users in crowded.items()]
         if not models[label].folds_in:
             caveats.append(f"{label} cannot fold in a new user: it was trained on the validation histories as well")
     return caveats
 
 
-def _write(search: Search, recipe: Recipe, workspace: Path) -> None:
+def _judged_otherwise(metrics: Mapping[str, Metric], main: Metric) -> list[str]:
+    """Say which labels were judged by another metric than the recipe's first, which not every model can be."""
+    others = dict.fromkeys(metric for metric in metrics.values() if metric != main)
+    return [
+        f"{', '.join(one for one, metric in metrics.items() if metric == other)}: judged by {other}, which a training "
+        f"watches, and not by the recipe's {main}"
+        for other in others
+    ]
+
+
+def _write(search: Search, recipe: Recipe, split: Split, device: str, workspace: Path) -> None:
     models = dict(recipe.models)
     for label in search.trials:
         best = search.best(label)
@@ -330,4 +338,15 @@ def _write(search: Search, recipe: Recipe, workspace: Path) -> None:
     told = f"# The best settings of {', '.join(search.trials)} on the validation fold: see trials.parquet.\n"
     with whole_file(workspace / BEST, overwrite=True) as draft:
         draft.write_text(told + tuned, encoding="utf-8")
-    write_table(workspace / "trials.parquet", search.table(), overwrite=True)
+    table = search.table()
+    write_table(workspace / "trials.parquet", table, overwrite=True)
+    best_of_each = {label: search.best(label) for label in search.trials}
+    page = SearchInput(
+        title=recipe.name,
+        recipe=tuned,
+        facts={name: fact for name, fact in facts_of(split, device).items() if name != "test users"},
+        caveats=search.caveats,
+        trials=table,
+        best={label: best.number for label, best in best_of_each.items() if best is not None},
+    )
+    write_page(workspace / PAGE, render_search(page), overwrite=True)

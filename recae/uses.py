@@ -1,20 +1,28 @@
 """What else a model is for, beside recommending: to find the users it cannot explain, and to make up others."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from recae.anomalies import GROUP, oddest_of, rank_by_oddity, surprise_of
+import recae
+from recae.anomalies import FEW, GROUP, lonely, oddest_of, rank_by_oddity, surprise_of
 from recae.artifact import FittedModel
 from recae.errors import CannotExplain, CannotGenerate, EventsError
-from recae.generation import make_up
+from recae.files import whole_file
+from recae.generation import Onlooker, make_up, nearest_of, some_of
+from recae.interactions import Interactions
 from recae.jobs import BELOW, Histories, Written, notes_on
 from recae.models import MODELS
 from recae.models.base import Explainer, Generator
 from recae.progress import Listener, Step, silence
+from recae.report.inputs import labels_of
+from recae.report.made_up import MadeUpInput, RealUsers, render_made_up
+from recae.report.page import encoded
 from recae.tables import anomalies, events, write_in_pieces, write_table
 
 SHOWN_ITEMS = 3
@@ -78,6 +86,9 @@ def find_anomalies(
         f"users to compare with, fewer than the {2 * GROUP} it takes to tell what is usual at which length": (
             compared if compared < 2 * GROUP else 0
         ),
+        f"users with fewer than {FEW} others of about their length to compare with: their z says little": (
+            lonely(surprise, usual) if compared >= 2 * GROUP else 0
+        ),
     }
     notes = notes_on(model, histories) | {note: count for note, count in told.items() if count}
     return FoundAnomalies(Written(out, table.num_rows, notes), table.slice(0, shown).to_pylist())
@@ -98,6 +109,9 @@ def generate(
     users: int,
     out: Path,
     *,
+    report: Path | None = None,
+    reference: Histories | None = None,
+    source: str = "the log",
     seed: int = 42,
     overwrite: bool = False,
     listener: Listener = silence,
@@ -105,18 +119,67 @@ def generate(
     """Write a log of so many users who never were, synthetic-1, synthetic-2, …: user_id, item_id, and counts if any.
 
     The same seed gives the same log, and a longer one begins with a shorter one's users; no more than a block of users
-    is ever in memory.
+    is ever in memory. A `report` says how they are like the real users of `reference`, which is called `source`, or
+    like those of whom the model's directory tells; the log and it appear both or not at all.
     """
     generator = require_generator(model)
     counted = getattr(generator, "likelihood", None) == "poisson"
+    about = {"model": model.card.model, "digest": model.digest, "users": users, "seed": seed}
+    real = None if reference is None else _with_items(reference.histories)
+    onlooker = None if report is None else Onlooker(len(model.items), None if real is None else real.matrix)
 
-    def pieces() -> Iterator[pa.Table]:
+    def pieces(page: Path | None) -> Iterator[pa.Table]:
         done = 0
         for block in make_up(generator, users, seed):
             names = [f"synthetic-{done + number + 1}" for number in range(block.shape[0])]
+            if onlooker is not None:
+                onlooker.see(block)
             yield events(block, names, model.items, values=counted)
             done += block.shape[0]
             listener(Step("generate", done, users))
+        if page is not None and onlooker is not None:
+            # Before the log is where it belongs: a page that cannot be written leaves none.
+            page.write_bytes(encoded(render_made_up(_made_up_input(model, onlooker, real, source, seed))))
 
-    about = {"model": model.card.model, "digest": model.digest, "users": users, "seed": seed}
-    return Written(out, write_in_pieces(out, pieces(), about=about, overwrite=overwrite))
+    with ExitStack() as opened:
+        page = None if report is None else opened.enter_context(whole_file(report, overwrite=overwrite))
+        rows = write_in_pieces(out, pieces(page), about=about, overwrite=overwrite)
+    return Written(out, rows, {} if reference is None else notes_on(model, reference.histories))
+
+
+def _with_items(histories: Interactions) -> Interactions:
+    return histories.rows(np.flatnonzero(np.diff(histories.matrix.indptr)))
+
+
+def _made_up_input(
+    model: FittedModel, onlooker: Onlooker, known: Interactions | None, source: str, seed: int
+) -> MadeUpInput:
+    """Return what the page shows: with real users if a log of theirs is known, and what the card tells if not."""
+    data, first = model.card.data, onlooker.first
+    facts = {
+        "recae": recae.__version__,
+        "model": f"{model.card.model}, {model.digest[:16]}",
+        "trained on": f"{data.users:,} users, {data.items:,} items, {data.interactions:,} events, {data.digest[:16]}",
+        "seed": str(seed),
+    }
+    real = None
+    popularity, users, told = model.item_table["count"].to_numpy(), data.users, data.interactions
+    if known is not None:
+        matrix = known.matrix
+        popularity, users, told = matrix.getnnz(axis=0), matrix.shape[0], matrix.nnz
+        facts["real users"] = f"{users:,} of {source}, {told:,} events"
+        some = some_of(users)
+        among = nearest_of(matrix[some], matrix, but=some)
+        real = RealUsers(source, known.users, matrix, nearest_of(first, matrix), among, onlooker.copies)
+    return MadeUpInput(
+        model=model.card.model,
+        facts=facts,
+        popularity=onlooker.popularity,
+        lengths=onlooker.lengths,
+        first=first,
+        real_popularity=popularity,
+        real_users=users,
+        real_events=told,
+        real=real,
+        labels=labels_of(model.items, model.item_table),
+    )

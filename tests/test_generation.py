@@ -1,6 +1,7 @@
 """Users who never were: like those who are, the same for the same seed, nobody's copy; or one clear line."""
 
 import errno
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from checkerboard import checkerboard
-from commands import call, write_inputs
+from commands import call, log, write_inputs
 from hypothesis import given
 from hypothesis import strategies as st
+from pages import require_sound
 from safetensors.torch import load_file
 from scipy.sparse import csr_matrix, vstack
 from scipy.stats import ks_2samp, pearsonr, spearmanr
@@ -25,10 +27,13 @@ from recae.autoencoder.density import CodeDensity, fit_density, log_densities
 from recae.autoencoder.making_up import chances, counts_above_zero, draw_histories
 from recae.errors import CannotGenerate
 from recae.events import read_events
-from recae.generation import Likeness, make_up, nearest_likeness
+from recae.generation import COMPARED, Likeness, Onlooker, make_up, nearest_likeness, nearest_of, some_of
+from recae.interactions import IdMap
 from recae.models import MODELS, build
 from recae.models.base import Generator
 from recae.models.mult_vae import MultVAE
+from recae.report.made_up import LISTED, SHARED, MadeUpInput, RealUsers, introduce, render_made_up
+from recae.report.page import MARK
 
 GENERATING = [name for name in MODELS if hasattr(MODELS[name], "sample")]
 
@@ -36,6 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mult-vae": {"hidden": (16,), "kl_cap": 0.05},
     "rec-vae": {"hidden": 16, "layers": 2, "gamma": 0.002},
     "vamp-vae": {"hidden": 16, "pseudo_inputs": 4, "kl_cap": 0.05, "averaging": 0.0},
+    "hybrid": {"hidden": 16, "layers": 2, "gamma": 0.002, "averaging": 0.0, "epochs": 300, "l2": 1.0, "kernel_l2": 0.1},
 }
 
 
@@ -59,7 +65,7 @@ def parity_shares(histories: csr_matrix) -> np.ndarray:
 def taught() -> dict[str, Generator]:
     seen = checkerboard(40).history
     common = {"latent": 2, "learning_rate": 0.02, "epochs": 100, "dropout": 0.2}
-    return {name: build(name, **common, **SETTINGS[name]).fit(seen) for name in GENERATING}
+    return {name: build(name, **{**common, **SETTINGS[name]}).fit(seen) for name in GENERATING}
 
 
 @pytest.mark.parametrize("name", GENERATING)
@@ -239,6 +245,39 @@ def test_the_nearest_user_is_the_one_with_the_largest_jaccard_similarity() -> No
     assert nearest_likeness(csr_matrix((2, 5)), csr_matrix((3, 5))).tolist() == [0, 0]
 
 
+def test_the_nearest_one_is_somebody_else() -> None:
+    users = lively(users=150, seed=6)
+    likeness = np.array([nearest_likeness(users, users[[other]]) for other in range(150)]).T
+    np.fill_diagonal(likeness, -1)
+    found = nearest_of(users, users, but=np.arange(150))
+    np.testing.assert_array_equal(found.rows, likeness.argmax(axis=1))
+    np.testing.assert_allclose(found.likeness, likeness.max(axis=1))
+    assert nearest_of(users[:1], users[:1], but=np.zeros(1, dtype=np.int64)).likeness.tolist() == [0]
+
+
+def test_an_onlooker_remembers_what_passes_by() -> None:
+    real, other = lively(seed=1), lively(seed=2, users=COMPARED + 300)
+    made_up = vstack([other[:1000], real[[3, 5]] * 4, other[1000:], real[[3]]], format="csr")
+    onlooker = Onlooker(made_up.shape[1], real)
+    for start in range(0, made_up.shape[0], 128):
+        onlooker.see(made_up[start : start + 128])
+    np.testing.assert_array_equal(onlooker.popularity, made_up.getnnz(axis=0))
+    np.testing.assert_array_equal(onlooker.lengths, made_up.getnnz(axis=1))
+    assert (onlooker.first != made_up[:COMPARED]).nnz == 0
+    same = {tuple(real[[row]].indices) for row in range(real.shape[0])}
+    copies = [row for row in range(made_up.shape[0]) if tuple(made_up[[row]].indices) in same]
+    assert {1000, 1001, made_up.shape[0] - 1} <= set(copies)
+    np.testing.assert_array_equal(onlooker.copies, made_up[copies].getnnz(axis=1))
+    assert len(Onlooker(5).copies) == 0
+
+
+@given(users=st.integers(0, 3 * COMPARED))
+def test_those_who_are_compared_are_evenly_drawn(users: int) -> None:
+    rows = some_of(users)
+    assert len(rows) == min(users, COMPARED)
+    assert not users or (rows[0], rows[-1]) == (0, users - 1)
+
+
 # The same users again.
 
 
@@ -249,6 +288,112 @@ def test_the_same_seed_makes_up_the_same_users_however_many() -> None:
     assert (some != others).nnz > 0
     assert (more[:128] != more[128:256]).nnz > 0
     assert more.shape == (300, 60)
+
+
+# The page.
+
+
+def seen(real: csr_matrix, made_up: csr_matrix, *, known: bool = True) -> MadeUpInput:
+    onlooker = Onlooker(real.shape[1], real)
+    onlooker.see(made_up)
+    rows = np.arange(real.shape[0])
+    users = RealUsers(
+        source="the <log>",
+        users=IdMap.of([f"u{row:03}" for row in rows]),
+        histories=real,
+        nearest_to=nearest_of(made_up, real),
+        among=nearest_of(real, real, but=rows),
+        copied=onlooker.copies,
+    )
+    return MadeUpInput(
+        model="a model",
+        facts={"seed": "7"},
+        popularity=onlooker.popularity,
+        lengths=onlooker.lengths,
+        first=onlooker.first,
+        real_popularity=real.getnnz(axis=0),
+        real_users=real.shape[0],
+        real_events=real.nnz,
+        real=users if known else None,
+        labels=np.array([f"Film {item}" for item in range(real.shape[1])], dtype=object),
+    )
+
+
+def text_of(page: str) -> str:
+    return require_sound(page).text
+
+
+def test_a_planted_copy_is_told_and_stands_beside_its_user() -> None:
+    real, other = (side[side.getnnz(axis=1) > 7] for side in (lively(seed=1), lively(seed=2)))
+    other = other[:40]
+    made_up = vstack([other[:20], real[[17]], other[20:]], format="csr")
+    told = seen(real, made_up)
+    person = introduce(told)[-1]
+    assert (person.user, person.nearest, person.likeness) == ("synthetic-21", "u017", 1)
+    assert person.other == person.history
+    assert all(both for _, both in person.history.items)
+    page = text_of(render_made_up(told))
+    size = real[[17]].nnz
+    assert f"1 is a copy of a user in the <log>, with {size} items at most" in page
+    assert "Of all 41, 1 is a copy: just the items of a real user" in page
+    assert "User u017 is the nearest real one: of the items that either has, both have 100%." in page
+    clean = text_of(render_made_up(seen(real, other)))
+    assert "None of them is a copy of a user in the <log>." in clean
+    assert "Of all 40, 0 are copies" in clean
+
+
+def test_the_page_says_how_popular_items_are_and_how_long_histories() -> None:
+    real, made_up = lively(seed=1, users=60), lively(seed=2, users=40)
+    made_up = csr_matrix(made_up.multiply(np.arange(60) != 5))  # one item that nobody has
+    made_up.eliminate_zeros()
+    told = seen(real, made_up)
+    page = render_made_up(told)
+    likeness = Likeness.of(real, made_up)
+    for figure in (likeness.rank_correlation, likeness.correlation, likeness.length_distance):
+        assert f"{figure:.4f}" in text_of(page)
+    both = ((real.getnnz(axis=0) > 0) & (made_up.getnnz(axis=0) > 0)).sum()
+    assert f'aria-label="{both} items, on the line' in page
+    never = ((real.getnnz(axis=0) > 0) & (made_up.getnnz(axis=0) == 0)).sum()
+    assert never > 1
+    assert f"{never} items that real users have, no made-up one has" in text_of(page)
+    most = real.getnnz(axis=0).argmax()
+    shares = [f"{100 * side.getnnz(axis=0)[most] / side.shape[0]:.1f}%" for side in (real, made_up)]
+    assert f"Film {most} {shares[0]} {shares[1]}" in text_of(page)
+    assert page.count("<figure") == 3
+    assert MARK in page
+
+
+def test_people_show_some_of_what_both_have_and_of_what_one_has() -> None:
+    real, made_up = lively(seed=1, users=60), lively(seed=2, users=40)
+    told = seen(real, made_up)
+    for person in introduce(told):
+        row, nearest = int(person.user.split("-")[1]) - 1, int(str(person.nearest)[1:])
+        sets = [{f"Film {item}" for item in side.indices} for side in (made_up[[row]], real[[nearest]])]
+        assert person.likeness == pytest.approx(len(sets[0] & sets[1]) / len(sets[0] | sets[1]))
+        for own, other, shown in ((*sets, person.history), (*sets[::-1], person.other)):
+            assert shown is not None
+            assert shown.length == len(own)
+            assert {name for name, _ in shown.items} <= own
+            assert all(both == (name in other) for name, both in shown.items)
+            assert sum(both for _, both in shown.items) == min(SHARED, len(own & other))
+            assert len(shown.items) <= LISTED
+
+
+@pytest.mark.parametrize("users", [1, 40])
+def test_without_a_log_the_page_says_what_it_cannot_tell(users: int) -> None:
+    page = render_made_up(seen(lively(seed=1), lively(seed=2, users=users), known=False))
+    assert "Whether any of them is a copy, a log of real users would tell: --reference LOG ." in text_of(page)
+    assert page.count("<figure") == 2
+    assert "synthetic-1 " in text_of(page)
+    assert "nan" not in text_of(page).lower()
+
+
+def test_nobody_has_anything_in_common_with_nobody() -> None:
+    """Real users and made-up ones who share no item: nothing to draw of popularity, and no warning."""
+    even, odd = (csr_matrix(np.eye(6, dtype=np.float32)[start::2]) for start in (0, 1))
+    page = text_of(render_made_up(seen(even, odd)))
+    assert "No item is with real users and with made-up ones." in page
+    assert "Of all 3, 0 are copies" in page
 
 
 # The command.
@@ -276,11 +421,11 @@ def test_generate_writes_a_log_that_can_be_trained_on(folder: Path, tmp_path: Pa
     rows = pq.read_metadata(out).num_rows
     assert (done.code, done.err) == (0, "")
     assert done.out == f"{out}: {rows:,} rows of 200 users\n"
-    log = pq.read_table(out).to_pandas()
-    assert list(log.columns) == ["user_id", "item_id"]
-    assert log["user_id"].unique().tolist() == [f"synthetic-{number}" for number in range(1, 201)]
-    assert not log.duplicated().any()
-    assert set(log["item_id"]) <= {f"i{number:02}" for number in range(24)}
+    written = pq.read_table(out).to_pandas()
+    assert list(written.columns) == ["user_id", "item_id"]
+    assert written["user_id"].unique().tolist() == [f"synthetic-{number}" for number in range(1, 201)]
+    assert not written.duplicated().any()
+    assert set(written["item_id"]) <= {f"i{number:02}" for number in range(24)}
     told = recae.tables.about(out)
     assert (told["model"], told["users"], told["seed"]) == ("mult-vae", 200, 42)
     assert read_events(out).table.num_rows == rows
@@ -288,11 +433,91 @@ def test_generate_writes_a_log_that_can_be_trained_on(folder: Path, tmp_path: Pa
     assert call("generate", folder / "vae", "--users", 1, "--out", out, "--quiet").code == 2
 
 
+def test_a_report_beside_the_log(folder: Path, tmp_path: Path) -> None:
+    plain, out, report = (tmp_path / name for name in ("plain.parquet", "a.parquet", "a.html"))
+    words = ("generate", folder / "vae", "--users", 150)
+    assert call(*words, "--out", plain, "--quiet").code == 0
+    done = call(*words, "--out", out, "--report", report, "--reference", folder / "log.csv")
+    assert (done.code, done.err) == (0, "")
+    assert f"the report is {report}\n" in done.out
+    assert out.read_bytes() == plain.read_bytes()
+    page = report.read_text(encoding="utf-8")
+    assert "150 users made up by mult-vae" in text_of(page)
+    assert "60 of log.csv" in text_of(page)
+    assert page.count("<figure") == 3
+    again = call(*words, "--out", out, "--report", report, "--reference", folder / "log.csv", "--json", "--overwrite")
+    assert json.loads(again.out)["report"] == str(report)
+    assert report.read_text(encoding="utf-8") == page
+    assert call(*words, "--out", out, "--report", report, "--overwrite", "--quiet").code == 0
+    assert "The real users are the 58 of the training" in text_of(report.read_text(encoding="utf-8"))
+    assert {path.name for path in tmp_path.iterdir()} == {"plain.parquet", "a.parquet", "a.html"}
+
+
+def test_the_reports_own_training_log_tells_the_popularity_that_the_directory_tells(
+    folder: Path, tmp_path: Path
+) -> None:
+    pages, trained = [], tmp_path / "log.csv"
+    log().groupby("user_id").filter(lambda events: len(events) >= 5).to_csv(trained, index=False)
+    for number, more in enumerate(((), ("--reference", trained))):
+        report = tmp_path / f"{number}.html"
+        words = ("--users", 50, "--out", tmp_path / f"{number}.parquet", "--report", report, "--quiet")
+        assert call("generate", folder / "vae", *words, *more).code == 0
+        pages.append(text_of(report.read_text(encoding="utf-8")))
+    tables = [page.split("The most popular items")[1].split("Lengths")[0] for page in pages]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--reference", "log.csv"), "--reference: only a report compares with real users; name it, such as --report"),
+        (("--report", "a.pdf"), "a page is written as HTML; give it a name that ends in .html"),
+        (("--report", "mine.html"), "exists already"),
+        (("--report", "mine.html", "--overwrite"), "was not written by this command"),
+        (("--report", "there.html"), "is a directory; name a file in it"),
+        (("--report", "a.html", "--reference", "nothing.csv"), "nothing.csv"),
+        (("--report", "a.html", "--reference", "strange.csv"), "the model knows none of its items"),
+    ],
+)
+def test_a_report_that_cannot_be_is_one_line_and_no_log(
+    words: tuple[str, ...], reason: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.html").write_text("<p>mine")
+    Path("there.html").mkdir()
+    Path("log.csv").write_text("user_id,item_id\nu01,i01\n")
+    Path("strange.csv").write_text("user_id,item_id\nu01,x\n")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = call("generate", folder / "vae", "--users", 5, "--out", "a.parquet", *words)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert reason in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_page_that_cannot_be_written_leaves_no_log_and_a_log_no_page(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("generate", folder / "vae", "--users", 5, "--out", tmp_path / "a.parquet", "--report", tmp_path / "a.html")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for place in ("pathlib.Path.write_bytes", "recae.tables.pq.ParquetWriter.close"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, full)
+            done = call(*words)
+        assert (done.code, done.out) == (2, "")
+        assert "no space left on the disk" in done.err
+        assert not any(tmp_path.iterdir())
+    assert call(*words, "--quiet").code == 0
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_counts_come_with_their_values(folder: Path, tmp_path: Path) -> None:
     assert call("generate", folder / "counts", "--users", 50, "--out", tmp_path / "a.parquet", "--quiet").code == 0
-    log = pq.read_table(tmp_path / "a.parquet").to_pandas()
-    assert list(log.columns) == ["user_id", "item_id", "value"]
-    assert (log["value"] >= 1).all()
+    written = pq.read_table(tmp_path / "a.parquet").to_pandas()
+    assert list(written.columns) == ["user_id", "item_id", "value"]
+    assert (written["value"] >= 1).all()
 
 
 def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:

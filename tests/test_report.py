@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page, require_sound
 from scipy.sparse import csr_matrix, random_array
 
 from recae.anomalies import Surprise, of_users
@@ -21,50 +21,16 @@ from recae.metrics import Metric
 from recae.ranking import NO_ITEM, TopN
 from recae.report import ReportInput, render_report, write_report
 from recae.report.curves import read_curves
-from recae.report.measures import gain_by_bin, length_bins, recall_by_k, share_by_popularity, user_map
+from recae.report.drawing import PAINT, SERIES, Style
+from recae.report.maps import APART, NAMED_ITEMS, OTHER_GENRES, item_map, mapped_items, user_map
+from recae.report.measures import gain_by_bin, length_bins, recall_by_k, share_by_popularity
 from recae.report.oddities import EXPLAINED_USERS, explained_users, find_oddities
 from recae.report.people import LISTED, PEOPLE, choose_people, portray
-from recae.report.plots import PAINT, SERIES, Style
 from recae.report.results import quality_table, value_table
 from recae.report.results import summarise as sum_up
 from recae.splitting import Fold
 
 METRICS = [Metric("recall", 5), Metric("ndcg", 10), Metric("coverage", 10)]
-VOID = {"meta", "br", "hr", "img", "input", "link", "path", "line", "use", "rect"}
-
-
-class Page(HTMLParser):
-    """A page taken apart: its tags with attributes, its text, and whether every tag was closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def named(self, *tags: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag in tags]
 
 
 def interactions(matrix: csr_matrix, table: pd.DataFrame, *, timed: bool = True) -> Interactions:
@@ -78,7 +44,11 @@ def interactions(matrix: csr_matrix, table: pd.DataFrame, *, timed: bool = True)
 
 
 def make_report(
-    users: int = 40, items: int = 60, models: tuple[str, ...] = ("ease", "popularity", "random")
+    users: int = 40,
+    items: int = 60,
+    models: tuple[str, ...] = ("ease", "popularity", "random"),
+    *,
+    mapped: bool = False,
 ) -> ReportInput:
     """Build an experiment on random data whose first model knows the answer, and each later one a little less."""
     generator = np.random.default_rng(5)
@@ -120,6 +90,7 @@ def make_report(
         train=train,
         fold=Fold(train, interactions(held_out, table)),
         user_embeddings={models[0]: generator.normal(size=(users, 4)).astype(np.float32)},
+        item_embeddings={models[0]: generator.normal(size=(items, 4)).astype(np.float32)} if mapped else {},
         surprises={models[0]: surprise(history, generator)},
     )
 
@@ -132,7 +103,7 @@ def surprise(history: csr_matrix, generator: np.random.Generator) -> Surprise:
 
 @pytest.fixture(scope="module")
 def report() -> ReportInput:
-    return make_report()
+    return make_report(mapped=True)
 
 
 @pytest.fixture(scope="module")
@@ -146,35 +117,12 @@ def with_items(report: ReportInput, table: pd.DataFrame) -> ReportInput:
 
 
 def test_the_page_is_one_well_formed_file_that_loads_nothing(html: str) -> None:
-    page = Page(html)
-    assert page.open == []
-    assert not page.named("script", "link", "img", "iframe", "object", "embed", "base", "form")
-    for _, attributes in page.tags:
-        for key in ("src", "href", "xlink:href", "srcset", "data", "action"):
-            assert (attributes.get(key) or "#").startswith("#")
-        assert not any(key.startswith("on") for key in attributes)
-    assert re.findall(r"url\((?!#)|@import|https?:", html) == []
+    require_sound(html)
     assert len(html.encode()) < 300_000
 
 
-def test_every_reference_inside_the_page_finds_its_one_target(html: str) -> None:
-    page = Page(html)
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    links = [attributes["href"] for _, attributes in page.tags if "href" in attributes]
-    labels = [attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes]
-    clips = re.findall(r"url\(#([^)]*)\)", html)
-    assert {str(link).removeprefix("#") for link in links} | set(labels) | set(clips) <= set(ids)
-
-
 def test_pictures_have_words_and_follow_the_reader_theme(html: str) -> None:
-    page = Page(html)
-    figures, pictures = page.named("figure"), [svg for svg in page.named("svg") if svg.get("role") == "img"]
-    assert len(figures) == len(pictures) == len(page.named("figcaption")) == 7
-    assert all(len(str(picture["aria-label"])) > 20 for picture in pictures)
-    assert all(svg.get("role") == "img" or svg.get("aria-hidden") == "true" for svg in page.named("svg"))
-    assert "prefers-color-scheme: dark" in html
-    assert re.findall(r"(?:fill|stroke)[:=]\s*\"?#", html[html.index("<body>") :]) == []
+    assert len(require_sound(html).named("figure")) == 8
 
 
 def test_tables_have_headers(html: str) -> None:
@@ -236,7 +184,7 @@ def test_where_lower_is_better_the_lowest_comes_first_and_who_has_none_last(repo
 
 def test_the_same_input_gives_the_same_bytes(html: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
-    write_report(tmp_path / "report.html", make_report())
+    write_report(tmp_path / "report.html", make_report(mapped=True))
     assert (tmp_path / "report.html").read_bytes() == html.encode()
 
 
@@ -256,6 +204,7 @@ def test_names_from_outside_are_text(report: ReportInput) -> None:
             curves={nasty: report.curves["ease"].assign(**{nasty: 1.0})},
             top={nasty: report.top["ease"], "random": report.top["random"]},
             user_embeddings={nasty: report.user_embeddings["ease"]},
+            item_embeddings={nasty: report.item_embeddings["ease"]},
         ),
         table,
     )
@@ -300,7 +249,10 @@ def with_curves(report: ReportInput, **columns: list[float]) -> ReportInput:
 
 
 def with_vectors(report: ReportInput, vectors: np.ndarray) -> ReportInput:
-    return replace(report, user_embeddings={"ease": vectors.astype(np.float32)})
+    vectors = vectors.astype(np.float32)
+    return replace(
+        report, user_embeddings={"ease": vectors}, item_embeddings={"ease": np.resize(vectors, (60, vectors.shape[1]))}
+    )
 
 
 def with_gaps_only(report: ReportInput) -> ReportInput:
@@ -310,7 +262,9 @@ def with_gaps_only(report: ReportInput) -> ReportInput:
 
 def bare(report: ReportInput) -> ReportInput:
     """Leave nothing but the figures: no picture, and so quick to render."""
-    return replace(report, curves={}, user_embeddings={}, surprises={}, top={}, per_user=pd.DataFrame())
+    return replace(
+        report, curves={}, user_embeddings={}, item_embeddings={}, surprises={}, top={}, per_user=pd.DataFrame()
+    )
 
 
 # A page is made once for several gaps that have nothing to do with each other.
@@ -454,6 +408,75 @@ def test_the_map_groups_users_by_the_genre_they_favour() -> None:
     by_length = user_map(vectors, interactions(matrix, pd.DataFrame(index=range(4))))
     assert by_length is not None
     assert by_length.groups == ("2–3",)
+
+
+def two_tastes(items: int = 40, loved: int = 1) -> tuple[np.ndarray, Interactions]:
+    """Return vectors of items that point one way or another, and histories; one item is everybody's."""
+    generator = np.random.default_rng(3)
+    towards = np.eye(3)[np.arange(items) % 2]
+    vectors = (towards + 0.1 * generator.normal(size=(items, 3))) * generator.uniform(0.1, 9, size=(items, 1))
+    matrix = csr_matrix(generator.random((30, items)) < 0.3, dtype=np.float32).tolil()
+    matrix[:, loved] = 1
+    table = pd.DataFrame({"genres": ["Even|All", "Odd|All"] * (items // 2)})
+    return vectors.astype(np.float32), interactions(matrix.tocsr(), table, timed=False)
+
+
+def test_neighbours_in_the_map_of_items_are_those_whose_vectors_point_the_same_way() -> None:
+    vectors, train = two_tastes()
+    columns = mapped_items(train.matrix)
+    assert (columns[0], sorted(columns)) == (1, list(range(40)))
+    found = item_map(vectors[columns], train, np.array([f"Film {n}" for n in range(40)], dtype=object))
+    assert found is not None
+    apart = np.linalg.norm(found.points[:, None] - found.points[None], axis=2) + 1e9 * np.eye(40)
+    assert (columns[apart.argmin(axis=1)] % 2 == columns % 2).all()
+    assert found.groups == ("Even", "Odd")  # each has the rarest of its genres
+    assert (found.group == columns % 2).all()
+    assert found.named[0] == (0, "Film 1")
+    rows = [row for row, _ in found.named]
+    assert rows == sorted(rows)
+    assert len(rows) <= NAMED_ITEMS
+    assert apart[np.ix_(rows, rows)].min() >= APART * np.ptp(found.points, axis=0).max()
+    # Who is named lies nearer to none of those named before, and everybody else would, or came too late.
+    for row in range(rows[-1]):
+        assert row in rows or apart[row, [one for one in rows if one < row]].min() < APART * np.ptp(found.points)
+
+
+def test_the_map_of_items_says_what_it_shows(report: ReportInput, html: str) -> None:
+    page = Page(html)
+    svg = html[html.index("The items as ease sees them") :]
+    picture = next(svg for svg in page.named("svg") if "items: " in str(svg.get("aria-label")))
+    assert str(picture["aria-label"]) == f"60 points. 20 items: Comedy; 20 items: War; 20 items: {OTHER_GENRES}"
+    named = re.findall(r"<li>(Film \d+)</li>", svg[: svg.index("</ol>")])
+    numbers = re.findall(r">(\d+)</text>", svg[: svg.index("</svg>")])
+    assert numbers == [str(number) for number in range(1, len(named) + 1)]
+    assert named[0] == f"Film {mapped_items(report.train.matrix)[0]}"
+
+
+def test_of_many_items_the_most_popular_are_mapped(report: ReportInput, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recae.report.maps.MAPPED_ITEMS", 20)
+    popularity, columns = report.train.matrix.getnnz(axis=0), mapped_items(report.train.matrix)
+    assert popularity[columns].min() >= np.delete(popularity, columns).max()
+    cut = replace(bare(report), item_embeddings={"ease": report.item_embeddings["ease"][columns]})
+    text = Page(render_report(cut)).text
+    assert "The most popular items as ease sees them Each point is one of the 20 most popular of 60 items" in text
+
+
+@pytest.mark.parametrize(
+    "vectors", [np.ones((40, 1)), np.ones((40, 3)), np.full((40, 3), np.nan), np.zeros((40, 3)), np.eye(4, 3)]
+)
+def test_items_that_no_vector_tells_apart_have_no_map(vectors: np.ndarray) -> None:
+    assert item_map(vectors.astype(np.float32), two_tastes()[1], np.full(40, "", dtype=object)) is None
+
+
+def test_without_genres_the_map_of_items_shows_how_popular_they_are() -> None:
+    vectors, train = two_tastes()
+    columns = mapped_items(train.matrix)
+    plain = replace(train, item_table=pd.DataFrame(index=range(40)))
+    found = item_map(vectors[columns], plain, np.full(40, "", dtype=object))
+    assert found is not None
+    assert found.ordered
+    popularity = train.matrix.getnnz(axis=0)[columns]
+    assert (np.diff(found.group[np.argsort(popularity, kind="stable")]) >= 0).all()
 
 
 def test_people_are_spread_from_the_worst_to_the_best_served(report: ReportInput) -> None:

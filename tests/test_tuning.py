@@ -18,6 +18,7 @@ from commands import call, start, write_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from pages import require_sound
 
 from recae import experiment, tuning
 from recae.errors import DiskFull, Diverged, Interrupted, ModelError, OutputError, RecipeError
@@ -84,12 +85,14 @@ def test_it_leaves_exactly_what_it_promises(whole):
     folder, found = whole
     files = {str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*") if path.is_file()}
     trials = {f"trials/{label}/{number:05}.json" for label in ("ease", "mult-vae") for number in range(12)}
-    assert files == {"recipe.yaml", "best.yaml", "trials.parquet", "trials/.split", "trials/.run"} | trials
+    assert files == {"recipe.yaml", "best.yaml", "trials.parquet", "tune.html", "trials/.split", "trials/.run"} | trials
     assert {path.name for path in folder.iterdir()} == {"items.csv", "log.csv", "mlflow", "out", "tiny.yaml"}
     table = pq.read_table(folder / "out" / "trials.parquet").to_pandas()
     assert table.columns.tolist() == COLUMNS
     assert table["model"].value_counts().to_dict() == {"ease": 12, "mult-vae": 12}
-    assert found.caveats == ()
+    assert found.caveats == (
+        "ease, mult-vae: judged by ndcg@100, which a training watches, and not by the recipe's ndcg@10",
+    )
 
 
 def test_the_first_trial_is_the_recipe_and_no_search_ends_below_it(whole):
@@ -128,6 +131,21 @@ def test_the_best_settings_are_a_recipe_that_gives_what_was_found(whole, tmp_pat
     assert set(compared.metrics["model"]) == set(best.models)
 
 
+def test_its_page_tells_what_was_found(whole):
+    folder, found = whole
+    page = require_sound((folder / "out" / "tune.html").read_text(encoding="utf-8"))
+    assert "24 settings of 2 models tried" in page.text
+    labels = [str(svg["aria-label"]) for svg in page.named("svg") if svg.get("role") == "img"]
+    for label in found.trials:
+        best = found.best(label)
+        assert f"12 trials; the best is trial {best.number} with {best.value:.4f}" in labels
+    assert len(labels) == (1 + 1) + (1 + 3 + 1)  # trials; a setting each; and the curves of the one that has epochs
+    assert "test users" not in page.text.split("How it was made")[-1]
+    assert (folder / "out" / "best.yaml").read_text(encoding="utf-8").split("\n", 1)[1].split() == (
+        page.text.split("The recipe with the best settings, resolved ")[1].split()
+    )
+
+
 def test_mlflow_has_a_run_for_the_search_and_one_for_each_trial(whole):
     found = whole[1]
     assert found.tracker.lost == ""
@@ -137,7 +155,11 @@ def test_mlflow_has_a_run_for_the_search_and_one_for_each_trial(whole):
     parent = by_name.pop("tune tiny")
     assert set(by_name) == {f"{label} {number}" for label in ("ease", "mult-vae") for number in range(12)}
     assert {run.data.tags["mlflow.parentRunId"] for run in by_name.values()} == {parent.info.run_id}
-    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {"best.yaml", "trials.parquet"}
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {
+        "best.yaml",
+        "trials.parquet",
+        "tune.html",
+    }
     for trial in found.trials["mult-vae"]:
         run = by_name[f"mult-vae {trial.number}"]
         assert run.data.tags["state"] == trial.state
@@ -182,7 +204,7 @@ def test_more_trials_of_a_finished_search_are_those_of_a_longer_one(inputs, whol
     search(inputs, 2, label="ease")
     with pytest.raises(OutputError, match="exists already"):
         search(inputs, 3)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="was begun with another recipe"):
         search(inputs, 3, {"models.ease.l2": 6}, resume=True)
     search(inputs, 12, label="ease", resume=True)
     assert told(inputs / "out").equals(told(whole[0] / "out", "ease"))
@@ -301,7 +323,7 @@ def test_settings_that_do_not_work_do_not_end_the_search(error, reason, inputs, 
     assert {(trial.reason, trial.value) for trial in failed} == {(reason, None)}
     assert all(trial.settings["l2"] > 5 for trial in failed)
     assert found.best("ease").settings["l2"] <= 5
-    assert found.caveats == (f"ease: {len(failed)} of 12 trials failed, first with: {reason}",)
+    assert found.caveats[0] == f"ease: {len(failed)} of 12 trials failed, first with: {reason}"
 
 
 def test_a_mistake_of_ours_ends_the_search(inputs, monkeypatch):
@@ -338,7 +360,7 @@ def test_a_training_that_falls_behind_is_given_up(inputs, monkeypatch):
 def test_ranges_without_settings_that_are_left_end_early(inputs):
     found = search(inputs, 9, {"tune": {"ease": {"l2": [5, 10, 20]}}})
     assert sorted(trial.settings["l2"] for trial in found.trials["ease"]) == [5, 10, 20]
-    assert found.caveats == ("ease: its ranges have no settings that were not tried after 3 trials",)
+    assert found.caveats[0] == "ease: its ranges have no settings that were not tried after 3 trials"
 
 
 def test_the_recipes_own_settings_may_lie_outside_of_the_ranges(inputs):
@@ -440,7 +462,7 @@ def test_the_command_prints_what_it_found(alone):
     done = call("tune", "tiny.yaml", "--trials", 3, "--out", "found")
     assert done.code == 0
     assert done.out.split()[:7] == ["model", "metric", "best", "the", "recipe's", "trials", "settings"]
-    assert done.out.count("ndcg@100") == 2
+    assert done.out.count("ndcg@100") == 2 + 1  # a row each, and the note that the recipe asks for another metric
     assert "3 complete" in done.out
     assert "recae compare found/best.yaml" in done.out
     assert "nothing is tracked" in done.err
@@ -487,6 +509,27 @@ def test_without_optuna_it_says_what_to_install(alone, monkeypatch):
     done = call("tune", "tiny.yaml")
     assert (done.code, done.out) == (2, "")
     assert done.err == "recae: recae tune needs optuna, which is not installed: pip install 'recae[tune]'\n"
+
+
+def test_a_finished_search_of_another_recipe_or_of_other_data_says_so(inputs):
+    search(inputs, 1)
+    with pytest.raises(OutputError, match=r"out was begun with another recipe; start again instead \(--overwrite\)"):
+        search(inputs, 2, {"seed": 7}, resume=True)
+    table = pd.read_csv(inputs / "log.csv")
+    table.iloc[:-40].to_csv(inputs / "log.csv", index=False)
+    with pytest.raises(OutputError, match=r"out was begun with other data; start again instead \(--overwrite\)"):
+        search(inputs, 2, resume=True)
+
+
+def test_values_that_are_all_the_same_are_nothing_to_search_by(inputs):
+    with pytest.raises(RecipeError, match="metric 'rmse' compares values, and every held-out one is 1"):
+        search(inputs, 1, {"evaluation.metrics": ["rmse"]})
+    assert not (inputs / "out.partial").exists()
+
+
+def test_a_model_that_is_judged_by_another_metric_than_the_recipes_is_told(inputs):
+    found = search(inputs, 1, {"evaluation.metrics": ["rmse"], "data.values": "keep"})
+    assert "ease, mult-vae: judged by ndcg@100, which a training watches, and not by the recipe's rmse" in found.caveats
 
 
 def test_a_recipe_without_ranges_says_so(inputs):

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recae.anomalies import Surprise
-from recae.interactions import Interactions
+from recae.interactions import IdMap, Interactions
 from recae.metrics import Metric
 from recae.ranking import TopN
 from recae.splitting import Fold
@@ -26,6 +26,7 @@ class ReportInput:
     curves       by model: epoch, and the figures measured at it (loss, ndcg_at_100, kl_weight, …)
     top          by model: ranked lists for the fold's users, in the fold's order
     user_embeddings  by model: the fold's users × dimension
+    item_embeddings  by model: the training's `mapped_items` × dimension
     surprises    by model: how much the histories of the fold's `explained_users` surprise it
     `recipe` is YAML, `facts` and `caveats` are sentences and figures for people.
     """
@@ -43,6 +44,7 @@ class ReportInput:
     train: Interactions
     fold: Fold
     user_embeddings: Mapping[str, NDArray[np.float32]]
+    item_embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     surprises: Mapping[str, Surprise] = field(default_factory=dict)
 
     @cached_property
@@ -91,12 +93,17 @@ class ReportInput:
     @property
     def item_labels(self) -> NDArray[np.object_]:
         """What to call each item: its title, or its id where it has none."""
-        labels = np.asarray(self.train.items.ids.astype(str), dtype=object)
-        if "title" in self.train.item_table:
-            titles = self.train.item_table["title"]
-            named = titles.notna() & titles.astype(str).str.strip().ne("")
-            labels = np.where(named.to_numpy(dtype=bool), titles.astype(str).to_numpy(dtype=object), labels)
-        return labels
+        return labels_of(self.train.items, self.train.item_table)
+
+
+def labels_of(items: IdMap, item_table: pd.DataFrame) -> NDArray[np.object_]:
+    """Return what to call each item: its title, or its id where it has none."""
+    labels = np.asarray(items.ids.astype(str), dtype=object)
+    if "title" in item_table:
+        titles = item_table["title"]
+        named = titles.notna() & titles.astype(str).str.strip().ne("")
+        labels = np.where(named.to_numpy(dtype=bool), titles.astype(str).to_numpy(dtype=object), labels)
+    return labels
 
 
 def metric_label(name: str, k: int = 0) -> str:

@@ -8,23 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from sklearn.decomposition import PCA
 
-from recae.interactions import Interactions
 from recae.metrics import find_hits
 from recae.ranking import TopN
 
-NO_GENRE = "(no genres listed)"
-"""How MovieLens spells that a film has none."""
-
 POINTS = 200
 """How many points are enough for a smooth line."""
-
-MAPPED_USERS = 2000
-"""How many points a map shows at most: more say nothing more and weigh a hundred bytes each."""
-
-SHOWN_GENRES = 6
-OTHER_GENRES = "another, or none"
 
 
 @dataclass(frozen=True)
@@ -34,18 +23,6 @@ class Band:
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     margin: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class UserMap:
-    """Users as points (U × 2) in groups; `explained` is the share of the variance on each axis."""
-
-    points: NDArray[np.float64]
-    group: NDArray[np.int64]
-    groups: tuple[str, ...]
-    ordered: bool
-    explained: tuple[float, float]
-    users: int
 
 
 def recall_by_k(top: TopN, held_out: csr_matrix) -> Band:
@@ -93,57 +70,6 @@ def share_by_popularity(popularity: NDArray[np.integer], drawn: NDArray[np.integ
     share = np.bincount(rank[drawn], minlength=items).cumsum() / max(1, len(drawn))
     at = np.unique(np.geomspace(1, items, POINTS).round().astype(np.int64))
     return Band(at.astype(np.float64), share[at - 1], np.zeros(len(at)))
-
-
-def user_map(vectors: NDArray[np.float32], history: Interactions) -> UserMap | None:
-    """Project users on their first two principal components and group them, or return None where that says nothing."""
-    finite = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-    if len(finite) < 3 or vectors.shape[1] < 2 or not np.ptp(vectors[finite], axis=0).any():
-        return None
-    analysis = PCA(n_components=2, random_state=0)
-    points = analysis.fit_transform(vectors[finite].astype(np.float64))
-    by_genre = _favourite_genres(history)
-    group, groups = by_genre or length_bins(np.diff(history.matrix.indptr), at_most=4)
-    shown = np.unique(np.linspace(0, len(finite) - 1, MAPPED_USERS).round().astype(np.int64))
-    return UserMap(
-        points=points[shown],
-        group=group[finite[shown]],
-        groups=groups,
-        ordered=by_genre is None,
-        explained=(float(analysis.explained_variance_ratio_[0]), float(analysis.explained_variance_ratio_[1])),
-        users=len(finite),
-    )
-
-
-def _favourite_genres(history: Interactions) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
-    """Return each user's favourite genre: the one whose share of the history exceeds most its share of all histories.
-
-    (The most frequent genre of a history is nearly everybody's: drama.)
-    """
-    if "genres" not in history.item_table or not history.item_table["genres"].map(_is_text).any():
-        return None
-    genres = history.item_table["genres"]
-    flags = genres.where(genres.map(_is_text), "").replace(NO_GENRE, "").astype(str).str.get_dummies("|")
-    matrix = history.matrix
-    taken = csr_matrix((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
-    counts = np.asarray(taken @ flags.to_numpy(dtype=np.float64))
-    total = counts.sum(axis=1, keepdims=True)
-    if not total.any():
-        return None
-    lift = counts / np.maximum(total, 1) - counts.sum(axis=0) / counts.sum()
-    favourite = np.where(total[:, 0] > 0, lift.argmax(axis=1), -1)
-    size = np.bincount(favourite[favourite >= 0], minlength=len(flags.columns))
-    largest = np.argsort(-size, kind="stable")[:SHOWN_GENRES]
-    largest = largest[size[largest] > 0]
-    group = np.full(len(favourite), len(largest))
-    for number, genre in enumerate(largest):
-        group[favourite == genre] = number
-    rest = (OTHER_GENRES,) if (group == len(largest)).any() else ()
-    return group, (*(str(flags.columns[genre]) for genre in largest), *rest)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _mean_and_margin(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,31 +1,22 @@
-"""The page: everything a report shows, filled into one template."""
+"""The pages: what is shown, filled into a template; and the file it goes to."""
 
-import inspect
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from recae.files import whole_file
-from recae.metrics import CATALOGUE, PER_USER, VALUES
-from recae.report import plots
-from recae.report.curves import Curve, column_label, read_curves
-from recae.report.inputs import ReportInput, metric_label, shown
-from recae.report.measures import OTHER_GENRES, gain_by_bin, length_bins, recall_by_k, share_by_popularity, user_map
-from recae.report.oddities import find_oddities
-from recae.report.people import portray
-from recae.report.plots import MARKS, PAINT, Style
-from recae.report.results import BASELINE, catalogue_table, quality_table, summarise, value_table
+from recae.errors import OutputError
+from recae.files import refuse_existing, whole_file
+from recae.report.drawing import PAINT, Style
+from recae.report.inputs import shown
 
-GAIN_MODELS = 5
-OTHERS = Style("muted", "", "o")
-CONSUMED = Style("ink", "", "o")
-ODD = Style("ink", "", "D")
+MARK = '<meta name="generator" content="recae">'
+"""What tells a page of ours from anybody else's, within the first READ bytes."""
+
+READ = 1000
 
 
 @dataclass(frozen=True)
@@ -37,15 +28,8 @@ class Picture:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_report(path: Path, report: ReportInput, *, overwrite: bool = False) -> None:
-    """Write a report as one HTML file that needs nothing else; raises OutputError if `path` exists."""
-    page = render_report(report)
-    with whole_file(path, overwrite=overwrite) as draft:
-        draft.write_bytes(page.encode("utf-8", errors="replace"))
-
-
-def render_report(report: ReportInput) -> str:
-    """Return the report as HTML; the same input gives the same text."""
+def render(template: str, **parts: Any) -> str:
+    """Return a page as HTML that needs nothing else; the same parts give the same text."""
     environment = Environment(
         loader=PackageLoader("recae", "templates"),
         autoescape=True,
@@ -54,137 +38,26 @@ def render_report(report: ReportInput) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["shown"] = shown
-    environment.filters["column_label"] = column_label
-    styles = {model: Style.of(number) for number, model in enumerate(report.models)}
-    curves = read_curves(report)
-    return environment.get_template("report.html").render(
-        report=report,
-        paint=PAINT,
-        styles=styles,
-        metric=metric_label(report.main_metric.name, report.main_metric.k),
-        summary=summarise(report),
-        qualities=[table for table in (quality_table(report), value_table(report)) if table.heads],
-        catalogue=catalogue_table(report),
-        curves=curves,
-        figures=list(dict.fromkeys(column for curve in curves for column in curve.figures)),
-        learning=_learning(curves, styles),
-        loss=_loss(curves, styles),
-        recall=_recall(report, styles),
-        gain=_gain(report, styles),
-        popularity=_popularity(report, styles),
-        user_map=_user_map(report),
-        people=portray(report),
-        odd=_odd(report, styles),
-        meanings=_meanings(report),
-    )
+    return environment.get_template(template).render(paint=PAINT, mark=Markup(MARK), **parts)
 
 
-def _legend(models: Iterable[str], styles: Mapping[str, Style]) -> list[tuple[str, Style]]:
-    return [(model, styles[model]) for model in models]
+def write_page(path: Path, page: str, *, overwrite: bool = False) -> None:
+    """Write a page whole or not at all; raises OutputError if `path` exists."""
+    with whole_file(path, overwrite=overwrite) as draft:
+        draft.write_bytes(encoded(page))
 
 
-def _learning(curves: Sequence[Curve], styles: Mapping[str, Style]) -> Picture | None:
-    measured = {curve.model: curve.watched for curve in curves if len(curve.watched)}
-    if not measured:
-        return None
-    # Models may be judged by different metrics: those of the best of them, which have one axis.
-    watched = next(iter(measured.values())).name
-    lines = {model: values for model, values in measured.items() if values.name == watched}
-    return Picture(
-        plots.learning_picture(lines, styles), _legend(lines, styles), {"metric": column_label(str(watched))}
-    )
+def encoded(page: str) -> bytes:
+    """Return a page's bytes: what is no text in names from outside becomes a question mark."""
+    return page.encode("utf-8", errors="replace")
 
 
-def _loss(curves: Sequence[Curve], styles: Mapping[str, Style]) -> Picture | None:
-    lines = {curve.model: curve.loss for curve in curves if len(curve.loss)}
-    return Picture(plots.loss_picture(lines, styles), _legend(lines, styles)) if lines else None
-
-
-def _recall(report: ReportInput, styles: Mapping[str, Style]) -> Picture | None:
-    held_out = report.fold.held_out.matrix
-    if not held_out.nnz:
-        return None
-    bands = {model: recall_by_k(report.top[model], held_out) for model in report.models if model in report.top}
-    if not bands:
-        return None
-    return Picture(
-        plots.recall_picture(bands, styles), _legend(bands, styles), {"all_banded": len(bands) <= plots.BANDS}
-    )
-
-
-def _gain(report: ReportInput, styles: Mapping[str, Style]) -> Picture | None:
-    """Picture the best models' gains over popularity, or over the weakest model where there is no popularity."""
-    values = report.user_values.dropna(how="all")
-    if len(values.columns) < 2 or values.empty:
-        return None
-    baseline = BASELINE if BASELINE in values else values.columns[-1]
-    aimed = report.user_values.notna().any(axis=1).to_numpy()
-    group, bins = length_bins(np.diff(report.fold.history.matrix.indptr)[aimed])
-    models = [model for model in values.columns if model != baseline][:GAIN_MODELS]
-    sign = report.main_metric.sign
-    bands = {
-        model: gain_by_bin(sign * (values[model] - values[baseline]).to_numpy(), group, len(bins)) for model in models
-    }
-    facts = {"baseline": baseline, "left_out": len(values.columns) - 1 - len(models), "bins": len(bins)}
-    return Picture(plots.gain_picture(bands, bins, styles), _legend(bands, styles), facts)
-
-
-def _popularity(report: ReportInput, styles: Mapping[str, Style]) -> Picture | None:
-    """Picture whose popularity the models recommend, against what the same users went on to consume."""
-    popularity = np.diff(report.train.matrix.tocsc().indptr)
-    consumed = report.fold.held_out.matrix.indices
-    if not len(consumed):
-        return None
-    lines = {}
-    for model in report.models:
-        if model in report.top:
-            first = report.top[model].items[:, : report.first_places]
-            lines[model] = share_by_popularity(popularity, first[first >= 0])
-    if not lines:
-        return None
-    line = share_by_popularity(popularity, consumed)
-    legend = [("held out: what they took", CONSUMED), *_legend(lines, styles)]
-    return Picture(plots.popularity_picture(lines, line, styles), legend)
-
-
-def _user_map(report: ReportInput) -> Picture | None:
-    """Picture the users in the embedding of the best model that has one."""
-    for model in report.models:
-        users = (
-            user_map(report.user_embeddings[model], report.fold.history) if model in report.user_embeddings else None
-        )
-        if users is None:
-            continue
-        others = not users.ordered and users.groups[-1] == OTHER_GENRES
-        styles = [
-            Style("step-" + str(n), "", MARKS[n]) if users.ordered else Style.of(n) for n in range(len(users.groups))
-        ]
-        if others:
-            styles[-1] = OTHERS
-        facts = {"model": model, "map": users, "dimension": report.user_embeddings[model].shape[1]}
-        return Picture(plots.map_picture(users, styles), list(zip(users.groups, styles, strict=True)), facts)
-    return None
-
-
-def _odd(report: ReportInput, styles: Mapping[str, Style]) -> Picture | None:
-    """Picture how much users surprise the best model that can say so, by the length of their history."""
-    found = find_oddities(report)
-    if found is None:
-        return None
-    legend = [("a user", replace(styles[found.model], mark="o")), ("named in the table", ODD)]
-    return Picture(plots.oddity_picture(found, styles[found.model], ODD), legend, {"found": found})
-
-
-def _meanings(report: ReportInput) -> list[tuple[str, Markup]]:
-    """Return each metric of the tables with its formula, as its function's docstring gives it."""
-    functions: Mapping[str, Any] = {**PER_USER, **VALUES, **CATALOGUE}
-    names = dict.fromkeys(str(name) for name in report.metrics["metric"])
-    docs = {name: inspect.getdoc(functions[name]) or "" for name in names}
-    return [
-        (metric_label(name), _typeset(doc.split("\n\n")[0].replace("\n", " "))) for name, doc in docs.items() if doc
-    ]
-
-
-def _typeset(formula: str) -> Markup:
-    """Lower what stands below a letter: hit_r, Σ_{r≤k}."""
-    return Markup(re.sub(r"_(?:\{([^}]*)\}|(\w)\b)", r"<sub>\1\2</sub>", str(escape(formula))))
+def require_page_place(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a page can be put at `path`: call it before the work, not after."""
+    if path.suffix not in (".html", ".htm"):
+        raise OutputError(f"{path}: a page is written as HTML; give it a name that ends in .html")
+    if path.is_dir():
+        raise OutputError(f"{path} is a directory; name a file in it, such as {path / 'page.html'}")
+    refuse_existing(path, overwrite=overwrite)
+    if path.exists() and MARK.encode() not in path.read_bytes()[:READ]:
+        raise OutputError(f"{path} was not written by this command: choose another place")

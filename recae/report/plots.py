@@ -1,118 +1,32 @@
-"""The report's pictures, as inline SVG.
+"""The report's pictures, as inline SVG: see `recae.report.drawing`."""
 
-No picture holds a word that came from the data: names stand in the page's own legends, where they wrap, are escaped
-and find their glyphs. Each colour of a picture is one of PAINT's, and becomes a variable of the page's style sheet,
-so that the pictures follow the reader's light or dark theme.
-"""
-
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.markers import MarkerStyle
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from recae.report.curves import best_epoch
-from recae.report.measures import Band, UserMap
+from recae.report.drawing import PAINT, Style, picture, ratio_axis
+from recae.report.maps import PointMap
+from recae.report.measures import Band
 from recae.report.oddities import Oddities
+from recae.report.trials import BEST, STYLES, Tried, said
 
-PAINT: Mapping[str, tuple[str, str]] = {
-    "paper": ("#fdfcf9", "#171614"),
-    "ink": ("#211f1c", "#ece9e2"),
-    "muted": ("#6a655d", "#a39d92"),
-    "grid": ("#e4e0d8", "#33302b"),
-    "series-0": ("#212b74", "#d3b5ff"),
-    "series-1": ("#dd7900", "#d46811"),
-    "series-2": ("#00605e", "#80e586"),
-    "series-3": ("#bf7cb9", "#fbd400"),
-    "series-4": ("#9a3e05", "#056cca"),
-    "series-5": ("#0a90f8", "#d8f6ed"),
-    "series-6": ("#5c180f", "#9b5842"),
-    "series-7": ("#889064", "#726f89"),
-    "step-0": ("#5f97c6", "#3b6fa8"),
-    "step-1": ("#3b76b0", "#5c9bd6"),
-    "step-2": ("#22528a", "#92c4ee"),
-    "step-3": ("#0f2f59", "#d3e9fb"),
-}
-"""Every colour of the page and its pictures: on light, on dark.
+LENGTH_STEPS, LIKENESS_STEPS = 30, 50
+SMALL = 300, 210
+"""How large the pictures are that stand three in a row."""
 
-The series were searched for to stay far apart for normal, red-, green- and blue-blind eyes alike.
-"""
+WIDE = 20
+"""From which ratio on the settings that were tried are drawn in even ratios."""
 
-SERIES = 8
-DASHES = ("", "6 2.5", "2 2", "8 2 2 2")
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-WIDTH = 460
 BANDS = 3
 """How many lines may each have a shaded band."""
-
-BASE: Mapping[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 12,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "axes.edgecolor": PAINT["muted"][0],
-    "axes.labelcolor": PAINT["muted"][0],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "axes.xmargin": 0.02,
-    "grid.color": PAINT["grid"][0],
-    "grid.linewidth": 0.8,
-    "text.color": PAINT["ink"][0],
-    "xtick.color": PAINT["muted"][0],
-    "ytick.color": PAINT["muted"][0],
-    "ytick.major.size": 0,
-    "lines.solid_capstyle": "round",
-    "lines.linewidth": 1.8,
-    "lines.scale_dashes": False,
-    "figure.constrained_layout.h_pad": 0.03,
-    "figure.constrained_layout.w_pad": 0.03,
-}
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one series is drawn: the same colour, dashes and mark in every picture and legend."""
-
-    paint: str
-    dash: str
-    mark: str
-
-    @classmethod
-    def of(cls, number: int) -> "Style":
-        """Return the style of the series with this number; colours repeat after eight, with other dashes."""
-        return cls(f"series-{number % SERIES}", DASHES[number // SERIES % len(DASHES)], MARKS[number % SERIES])
-
-    @property
-    def colour(self) -> str:
-        """The colour to draw with; it becomes a variable."""
-        return PAINT[self.paint][0]
-
-    @property
-    def outline(self) -> str:
-        """The mark as an SVG path around the origin, five units to each side, for a legend."""
-        marker = MarkerStyle(self.mark)
-        path = marker.get_path().transformed(marker.get_transform())
-        corners: NDArray[np.float64] = np.asarray(path.to_polygons()[0]) * [10, -10]
-        return "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in corners) + "Z"
-
-    @property
-    def line(self) -> str | tuple[float, tuple[float, ...]]:
-        """The dashes, as matplotlib wants them."""
-        return (0.0, tuple(float(part) for part in self.dash.split())) if self.dash else "-"
 
 
 def learning_picture(curves: Mapping[str, pd.Series], styles: Mapping[str, Style]) -> Markup:
@@ -136,7 +50,7 @@ def learning_picture(curves: Mapping[str, pd.Series], styles: Mapping[str, Style
         f"{model} is best at epoch {best_epoch(values)} with {values[best_epoch(values)]:.4f}"
         for model, values in curves.items()
     ]
-    return _picture("learning", draw, "; ".join(said))
+    return picture("learning", draw, "; ".join(said))
 
 
 def loss_picture(losses: Mapping[str, pd.Series], styles: Mapping[str, Style]) -> Markup:
@@ -154,7 +68,7 @@ def loss_picture(losses: Mapping[str, pd.Series], styles: Mapping[str, Style]) -
         strips[-1].set_xlabel("epoch")
 
     said = [f"{model} goes from {values.iloc[0]:.4g} to {values.iloc[-1]:.4g}" for model, values in losses.items()]
-    return _picture("loss", draw, "; ".join(said), height=max(300, 95 * len(losses)))
+    return picture("loss", draw, "; ".join(said), height=max(300, 95 * len(losses)))
 
 
 def recall_picture(bands: Mapping[str, Band], styles: Mapping[str, Style]) -> Markup:
@@ -171,10 +85,10 @@ def recall_picture(bands: Mapping[str, Band], styles: Mapping[str, Style]) -> Ma
                 )
             axes.plot(band.x, band.y, color=style.colour, linestyle=style.line, marker="o" if len(band.x) == 1 else "")
         axes.set_ylim(bottom=0)
-        _ratio_axis(axes, max(band.x[-1] for band in bands.values()), "k")
+        ratio_axis(axes, max(band.x[-1] for band in bands.values()), "k")
 
     said = [f"{model} finds {band.y[-1]:.1%} at k = {band.x[-1]:.0f}" for model, band in bands.items()]
-    return _picture("recall", draw, "; ".join(said))
+    return picture("recall", draw, "; ".join(said))
 
 
 def gain_picture(bands: Mapping[str, Band], bins: Sequence[str], styles: Mapping[str, Style]) -> Markup:
@@ -196,7 +110,7 @@ def gain_picture(bands: Mapping[str, Band], bins: Sequence[str], styles: Mapping
         axes.set_xlabel("items in the user's history")
 
     said = [f"{model}: " + ", ".join(f"{y:+.4f}" for y in band.y) for model, band in bands.items()]
-    return _picture("gain", draw, f"For histories of {', '.join(bins)} items, " + "; ".join(said))
+    return picture("gain", draw, f"For histories of {', '.join(bins)} items, " + "; ".join(said))
 
 
 def popularity_picture(lines: Mapping[str, Band], consumed: Band, styles: Mapping[str, Style]) -> Markup:
@@ -209,32 +123,36 @@ def popularity_picture(lines: Mapping[str, Band], consumed: Band, styles: Mappin
         axes.plot(consumed.x, consumed.y, color=PAINT["ink"][0], linewidth=3)
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
-        _ratio_axis(axes, consumed.x[-1], "the most popular items")
+        ratio_axis(axes, consumed.x[-1], "the most popular items")
 
     said = [f"{model} {_half(band)}" for model, band in lines.items()]
     alt = f"Half of what was consumed lies among the {_half(consumed)} most popular items; of what is recommended: "
-    return _picture("popularity", draw, alt + ", ".join(said))
+    return picture("popularity", draw, alt + ", ".join(said))
 
 
-def map_picture(users: UserMap, styles: Sequence[Style]) -> Markup:
-    """Draw users as points on their first two principal components, a colour and a mark a group."""
+def map_picture(shown: PointMap, styles: Sequence[Style], things: str) -> Markup:
+    """Draw users or items as points, a colour and a mark a group, and the number of each that is named."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for number, style in enumerate(styles):
-            inside = users.points[users.group == number]
+            inside = shown.points[shown.group == number]
             axes.plot(
                 inside[:, 0], inside[:, 1], style.mark, color=style.colour, alpha=0.75, markersize=5, markeredgewidth=0
             )
+        for number, (row, _) in enumerate(shown.named, 1):
+            x, y = shown.points[row]
+            axes.plot(x, y, "o", markersize=15, color=PAINT["paper"][0], markeredgecolor=PAINT["ink"][0], zorder=3)
+            axes.text(x, y, str(number), fontsize=9.5, ha="center", va="center_baseline", zorder=4)
         axes.grid(False)
         axes.spines["bottom"].set_visible(False)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set_xticks([])
         axes.set_yticks([])
 
-    sizes = np.bincount(users.group, minlength=len(users.groups))
-    said = [f"{size} users: {group}" for group, size in zip(users.groups, sizes, strict=True)]
-    return _picture("map", draw, f"{len(users.points)} points. " + "; ".join(said), height=400)
+    sizes = np.bincount(shown.group, minlength=len(shown.groups))
+    said = [f"{size} {things}: {group}" for group, size in zip(shown.groups, sizes, strict=True)]
+    return picture(f"map of {things}", draw, f"{len(shown.points)} points. " + "; ".join(said), height=400)
 
 
 def oddity_picture(found: Oddities, style: Style, odd: Style) -> Markup:
@@ -252,53 +170,174 @@ def oddity_picture(found: Oddities, style: Style, odd: Style) -> Markup:
         axes.plot(found.at, found.usual, color=PAINT["ink"][0])
         axes.plot(found.lengths[:named], found.surprise[:named], odd.mark, color=odd.colour, markersize=7)
         axes.set_ylabel("surprise (nats)")
-        _ratio_axis(axes, found.lengths.max(), "items in the user's history")
+        ratio_axis(axes, found.lengths.max(), "items in the user's history")
         axes.set_xlim(left=max(1, 0.9 * found.lengths.min()))
 
     said = [f"{user.history_length} items, {user.z:.1f} spreads above" for user in found.oddest]
-    return _picture("odd", draw, f"{len(found.lengths)} users; the oddest: {'; '.join(said)}")
+    return picture("odd", draw, f"{len(found.lengths)} users; the oddest: {'; '.join(said)}")
 
 
 def _half(band: Band) -> str:
     return f"{band.x[min(int(np.searchsorted(band.y, 0.5)), len(band.x) - 1)]:,.0f}"
 
 
-def _ratio_axis(axes: Axes, end: float, label: str) -> None:
-    """Let the x axis run from 1 to `end` in even ratios, with round numbers at the ticks."""
-    ticks = [step * 10**power for power in range(len(str(int(end)))) for step in (1, 2, 5)]
-    if end > 200:
-        ticks = [tick for tick in ticks if str(tick).startswith("1")]
-    axes.set_xscale("log")
-    axes.set_xlim(1 if end > 1 else 0.5, max(end, 2))
-    axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick <= end]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:,.0f}"))
-    axes.set_xlabel(label)
+def shares_picture(real: NDArray[np.float64], made_up: NDArray[np.float64], style: Style) -> Markup:
+    """Draw which share of made-up users has each item over which share of real ones does, and where both are equal."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        ends = 0.7 * float(min(real.min(), made_up.min())), min(1.0, 1.4 * float(max(real.max(), made_up.max())))
+        axes.plot(ends, ends, color=PAINT["muted"][0], linewidth=1)
+        axes.plot(real, made_up, style.mark, color=style.colour, alpha=0.4, markersize=4, markeredgewidth=0)
+        for axis, say in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+            say("log")
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+        axes.set_xlim(ends)
+        axes.set_ylim(ends)
+        axes.set_aspect("equal")
+        axes.grid(axis="both")
+        axes.set_xlabel("of the real users")
+        axes.set_ylabel("of those made up")
+
+    alt = f"{len(real)} items, on the line where as many made-up users have them as real ones, or near it"
+    return picture("shares", draw, alt, height=380)
 
 
-def _picture(name: str, draw: Callable[[Figure], None], alt: str, *, height: int = 300) -> Markup:
-    """Draw on a figure WIDTH × height and return it as SVG to stand inside a page, the same bytes every time."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(BASE)
-        mpl.rcParams["svg.hashsalt"] = name
-        figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
-        draw(figure)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return _inline(file.getvalue(), alt)
+def lengths_picture(lengths: Mapping[str, NDArray[np.int64]], styles: Mapping[str, Style]) -> Markup:
+    """Draw how long histories are, as shares of the users in steps of even ratios, an outline a side."""
+    low, high = (edge(edge(side) for side in lengths.values()) for edge in (min, max))
+    steps = np.unique(np.geomspace(max(1, low), high + 1, LENGTH_STEPS + 1).round())
+    edges = steps if len(steps) > 1 else np.array([low, high + 1])
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        _outlines(axes, lengths, edges, styles)
+        ratio_axis(axes, edges[-1], "items in the user's history")
+        axes.set_xlim(left=edges[0])
+
+    said = [f"{name}: half have {np.median(side):.0f} items or more" for name, side in lengths.items()]
+    return picture("lengths", draw, "; ".join(said))
 
 
-def _inline(svg: str, alt: str) -> Markup:
-    """Make matplotlib's SVG document part of a page: no prologue, no idle ids, short numbers, the page's colours."""
-    body = svg[svg.index("<g id=") :]
-    box = re.search(r'viewBox="([^"]*)"', svg)
-    size = box[1] if box else ""
-    variables = {light: f"var(--{name})" for name, (light, _) in PAINT.items()}
-    wanted = set(re.findall(r"#([\w.-]+)[\")]", body))
-    body = re.sub(r"(?<=: )#[0-9a-f]{6}\b", lambda colour: variables[colour[0]], body)
-    body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in wanted else "", body)
-    body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)
-    body = re.sub(r' transform="rotate\(-0 [^"]*"| font-family: [^;]*;', "", body)
-    body = re.sub(r"\s*\n\s*", "\n", body).replace("xlink:href", "href")
-    return Markup(f'<svg role="img" viewBox="{size}" aria-label="{escape(alt)}">\n{body}')
+def nearness_picture(likeness: Mapping[str, NDArray[np.float64]], styles: Mapping[str, Style]) -> Markup:
+    """Draw how near users come to the nearest real one, as shares of them by Jaccard similarity, an outline a side."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        _outlines(axes, likeness, np.linspace(0, 1, LIKENESS_STEPS + 1), styles)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("Jaccard similarity to the nearest: 1 is a copy")
+
+    said = [f"{name}: at most {max(side):.2f}" for name, side in likeness.items()]
+    return picture("nearness", draw, "; ".join(said))
+
+
+def _outlines(
+    axes: Axes, sides: Mapping[str, NDArray[Any]], edges: NDArray[np.float64], styles: Mapping[str, Style]
+) -> None:
+    """Draw distributions as outlines, the share of each side's figures in each step."""
+    for name, side in sides.items():
+        share = np.histogram(side, edges)[0] / len(side)
+        axes.stairs(share, edges, color=styles[name].colour, linewidth=1.8)
+        axes.stairs(share, edges, color=styles[name].colour, alpha=0.12, fill=True, linewidth=0)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+
+
+def trials_picture(tried: Tried) -> Markup:
+    """Draw the value of each trial, in their order, and the best of the complete ones so far as a line."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        numbers = np.arange(len(tried.states))
+        axes.plot(numbers, tried.so_far, color=PAINT["muted"][0], drawstyle="steps-post", linewidth=1.4)
+        _trial_marks(axes, tried, numbers)
+        axes.set_xlabel("trial")
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+
+    return picture(f"trials {tried.model}", draw, f"{len(tried.states)} trials; {_said_of_best(tried)}")
+
+
+def curves_picture(tried: Tried) -> Markup:
+    """Draw the value after each epoch of all trials, the best one's over the others."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for number, (state, curve) in enumerate(zip(tried.states, tried.curves, strict=True)):
+            foremost = number == tried.best
+            axes.plot(
+                np.arange(1, len(curve) + 1), curve, color=BEST.colour if foremost else STYLES[state].colour,
+                alpha=1 if foremost else 0.35, linewidth=2.2 if foremost else 1, zorder=3 if foremost else 2,
+                marker="o" if len(curve) == 1 else "",
+            )  # fmt: skip
+        _up_to_the_edge(axes, tried)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+    alt = f"{sum(len(curve) > 0 for curve in tried.curves)} trainings; {_said_of_best(tried)}"
+    return picture(f"curves {tried.model}", draw, alt, height=SMALL[1], width=SMALL[0])
+
+
+def slice_picture(tried: Tried, name: str) -> Markup:
+    """Draw each trial's value over one hyper-parameter: numbers by size, from a ratio on in even ratios."""
+    settings = list(tried.settings[name])
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in settings)
+    names = [] if numbers else sorted({said(one) for one in settings})
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        at = np.array(settings if numbers else [names.index(said(one)) for one in settings], dtype=np.float64)
+        if numbers and at.min() > 0 and at.max() > WIDE * at.min():
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+        elif numbers:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=all(isinstance(one, int) for one in settings)))
+        else:
+            axes.set_xticks(range(len(names)), names)
+            axes.set_xlim(-0.5, len(names) - 0.5)
+        _trial_marks(axes, tried, at)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+
+    over = f"from {said(min(settings))} to {said(max(settings))}" if numbers else ", ".join(names)
+    alt = f"{tried.metric} by {name}: {over}"
+    return picture(f"{name} of {tried.model}", draw, alt, height=SMALL[1], width=SMALL[0])
+
+
+def _trial_marks(axes: Axes, tried: Tried, at: NDArray[Any]) -> None:
+    """Draw a mark a trial, those without a value or one that is too bad at the edge."""
+    edge = _up_to_the_edge(axes, tried)
+    beyond = (
+        tried.metric.sign * np.nan_to_num(tried.figures, nan=-tried.metric.sign * np.inf) < tried.metric.sign * edge
+    )
+    shown = np.where(beyond, edge, tried.figures)
+    for state in tried.counts:
+        rows = [number for number, one in enumerate(tried.states) if one == state and number != tried.best]
+        style = STYLES[state]
+        axes.plot(
+            at[rows], shown[rows], style.mark, color=style.colour, alpha=0.8, markersize=6, markeredgewidth=0,
+            clip_on=False,
+        )  # fmt: skip
+    if tried.best is not None:
+        axes.plot(
+            at[tried.best], shown[tried.best], BEST.mark, color=BEST.colour, markersize=9, zorder=4,
+            markeredgecolor=PAINT["paper"][0], clip_on=False,
+        )  # fmt: skip
+
+
+def _up_to_the_edge(axes: Axes, tried: Tried) -> float:
+    """Let the y axis end at the worst value that is drawn where it is, or a little beyond the worst; return where."""
+    values = tried.figures[np.isfinite(tried.figures)]
+    if not len(values):
+        return 0.0
+    sign, room = tried.metric.sign, 0.06 * float(np.ptp(values)) or 0.01 * abs(float(values[0])) or 0.01
+    top = sign * float((sign * values).max())
+    edge = sign * float((sign * values).min()) - sign * room if tried.edge is None else tried.edge
+    room = 0.06 * abs(top - edge)
+    axes.set_ylim(*sorted((edge, top + sign * room)))
+    return edge
+
+
+def _said_of_best(tried: Tried) -> str:
+    return "none has a value" if tried.best is None else f"the best is trial {tried.best} with {tried.best_value:.4f}"
