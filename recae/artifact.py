@@ -90,6 +90,7 @@ class FittedModel:
     def histories(self, item_ids: Sequence[Sequence[int | str]]) -> csr_matrix:
         """Return histories, users × items, of lists of item ids, one a user; ids the model does not know drop out.
 
+        `items.to_index(ids)` tells which those are; a history in which nothing is left says nothing of its user.
         Raises InputError for what is no list of lists, such as a single user's list.
         """
         for user, ids in enumerate(item_ids):

@@ -18,6 +18,7 @@ import typer
 from recae import __version__, data_commands, model_commands, tune_command, units_command, uses_commands
 from recae.advice import resumable
 from recae.errors import InputError, RecaeError
+from recae.files import refuse_existing
 from recae.options import (
     Device,
     DuplicatesOfRecipe,
@@ -126,12 +127,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Split once, fit every model of a recipe, evaluate, track, and say what is better than what."""
-    from recae import console, experiment
-    from recae.recipe import read_recipe, read_settings
-    from recae.tracking import Tracker
-
     if resume and out is None:
         raise InputError("--resume: say with --out which run is to go on, such as --out runs/films/20260131-093000")
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
+    from recae.recipe import read_recipe, read_settings
+
     columns = names(user_col, item_col, value_col, time_col)
     overrides: dict[str, Any] = {f"data.columns.{name}": column for name, column in columns.items() if column}
     if data is not None:
@@ -146,6 +147,9 @@ def compare(
     if seed is not None:
         overrides["seed"] = seed
     plan = read_recipe(recipe, overrides | read_settings(settings or []))
+    from recae import console, experiment
+    from recae.tracking import Tracker
+
     out = out or Path("runs") / plan.name / f"{datetime.now():%Y%m%d-%H%M%S}"
     speak = not (quiet or as_json)
     if speak:

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from recae.datasets import Description
+from recae.notes import counted
 from recae.progress import Listener, Step, silence
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ NARROWEST = 160
 
 LONGEST_LINE = 100
 """Columns that running text takes at most, for eyes to find the next line."""
+
+PAUSE = 30
+"""Seconds between two lines of progress where there is no terminal; a tenth of it where a task comes to its end."""
 
 NO_FIGURE = "–"
 NO_ROOM = ("seconds", "kl_weight", "units_firing", "units_dead")
@@ -64,10 +69,10 @@ def warn(text: str) -> None:
 
 @contextmanager
 def progress_bars(quiet: bool) -> Iterator[Listener]:
-    """Yield a listener that shows a bar a task, with its latest figures; silent when quiet or without a terminal."""
+    """Yield a listener that shows a bar a task, with its latest figures; without a terminal a line now and then."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        yield silence
+        yield silence if quiet else _lines()
         return
     columns = (
         TextColumn("{task.description:<14}"),
@@ -82,11 +87,26 @@ def progress_bars(quiet: bool) -> Iterator[Listener]:
         def show(step: Step) -> None:
             if step.task not in known:
                 known[step.task] = bars.add_task(step.task, figures="")
-            shown = {name: value for name, value in step.figures.items() if name not in NO_ROOM}
-            figures = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            bars.update(known[step.task], completed=step.done, total=step.total, figures=figures)
+            bars.update(known[step.task], completed=step.done, total=step.total, figures=_figures(step))
 
         yield show
+
+
+def _figures(step: Step) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in step.figures.items() if name not in NO_ROOM)
+
+
+def _lines() -> Listener:
+    """Return a listener that prints a line on stderr once some time has passed since the last one."""
+    last = time.monotonic()
+
+    def tell(step: Step) -> None:
+        nonlocal last
+        if time.monotonic() - last >= (PAUSE / 10 if step.done == step.total else PAUSE):
+            warn(f"{step.task} {step.done:,}/{step.total:,}  {_figures(step)}".rstrip())
+            last = time.monotonic()
+
+    return tell
 
 
 def print_outcome(outcome: "Outcome") -> None:
@@ -157,8 +177,7 @@ def print_profile(profile: "Profile") -> None:
 
 def print_models(pages: Sequence["Page"]) -> None:
     """Print what models there are, a line each."""
-    words = {True: "yes", False: "no"}
-    rows = [[page.name, page.what, words[page.folds_in], words[page.embeddings]] for page in pages]
+    rows = [[page.name, page.what, *_abilities(page)] for page in pages]
     print_table(["model", "what", "folds in new users", "embeddings"], rows)
     say(f"recae models NAME, such as recae models {pages[-1].name}, shows what a model is and its hyper-parameters")
 
@@ -168,7 +187,7 @@ def print_model(page: "Page") -> None:
     width = min(Console().width, LONGEST_LINE)
     for paragraph in (page.what, *page.about.split("\n\n")):
         say(textwrap.fill(" ".join(paragraph.split()), width) + "\n")
-    folds_in, embeddings = ("yes" if able else "no" for able in (page.folds_in, page.embeddings))
+    folds_in, embeddings = _abilities(page)
     say(f"folds in new users: {folds_in}; embeddings: {embeddings}")
     rows = [[one.name, json.dumps(one.default), one.takes, one.meaning] for one in page.hyper_parameters]
     if not rows:
@@ -179,11 +198,16 @@ def print_model(page: "Page") -> None:
     say(f"to set one: recae train {page.name} … --set {last}, or recae compare … --set models.{page.name}.{last}")
 
 
+def _abilities(page: "Page") -> tuple[str, str]:
+    words = {(): "no", ("latent",): "latent"}
+    return "yes" if page.folds_in else "no", words.get(page.embeddings, "yes")
+
+
 def print_notes(notes: Mapping[str, int]) -> None:
     """Print each note whose number is not zero."""
     for note, count in notes.items():
         if count:
-            say(f"note: {count:,} {note}")
+            say(f"note: {counted(count, note)}")
 
 
 def print_anomalies(users: Sequence[Mapping[str, Any]]) -> None:
@@ -208,6 +232,7 @@ def print_anomalies(users: Sequence[Mapping[str, Any]]) -> None:
     ]
     print_table(["user", "z", "percentile", "surprise", "expected", "items", "surprising items"], rows)
     say("surprise in nats: -log p of the more surprising half of a history; expected: of histories as long")
+    say("z, by which users are ordered: how many spreads of such histories the surprise is above what is expected")
 
 
 def print_units(units: Sequence[Mapping[str, Any]]) -> None:

@@ -101,7 +101,7 @@ def data_describe(
         console.print_json({**asdict(description), "counts": dict(interactions.counts)})
     else:
         console.print_description(description, interactions.counts.get("events", interactions.matrix.nnz))
-        console.print_notes(notes(interactions.counts))
+        console.print_notes(notes(interactions.counts, data.model_dump()))
 
 
 @app.command("prepare")
@@ -123,7 +123,7 @@ def data_prepare(
 ) -> None:
     """Turn a log, once, into a directory that every other command takes in its place and opens at once."""
     from recae import console
-    from recae.notes import notes
+    from recae.notes import counted, notes
     from recae.reading import prepare_log
 
     columns = names(user_col, item_col, value_col, time_col)
@@ -143,5 +143,6 @@ def data_prepare(
         sizes = {"users": users, "items": known, "interactions": prepared.matrix.nnz}
         console.print_json({"out": str(out), **sizes, "counts": dict(prepared.counts)})
     elif not quiet:
-        console.say(f"{out}: {users:,} users, {known:,} items and {prepared.matrix.nnz:,} interactions")
-        console.print_notes(notes(prepared.counts))
+        interactions = counted(prepared.matrix.nnz, "interactions")
+        console.say(f"{out}: {counted(users, 'users')}, {counted(known, 'items')} and {interactions}")
+        console.print_notes(notes(prepared.counts, data.model_dump()))

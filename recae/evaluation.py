@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,8 @@ class Evaluation:
     `pooled` has, for each metric of all held-out values together, by key, every user's part of its sum. A metric of
     values is NaN for a model that has none to predict.
     `users` counts all of the fold, `without_target` those with nothing held out, `without_history` those with an
-    empty history; `held_out` is how many items of each user are held out.
+    empty history; `held_out` is how many items of each user are held out; `asked` has the keys in the order they were
+    asked for, where that is known.
     """
 
     per_user: pd.DataFrame
@@ -51,6 +53,7 @@ class Evaluation:
     without_history: int
     held_out: NDArray[np.int64]
     pooled: Mapping[str, Sums] = field(default_factory=dict)
+    asked: Sequence[str] = ()
 
 
 def places_needed(metrics: Sequence[Metric]) -> int:
@@ -116,11 +119,12 @@ def evaluate(
         without_history=int((np.diff(history.indptr) == 0).sum()),
         held_out=targets.astype(np.int64),
         pooled=pooled,
+        asked=list(dict.fromkeys(metric.key for metric in metrics)),
     )
 
 
 def summarise(evaluation: Evaluation, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """Return a row for each metric: metric, k, value, ci_low, ci_high, users.
+    """Return a row for each metric, in the order they were asked for: metric, k, value, ci_low, ci_high, users.
 
     For a metric per user, `value` is the mean over the target users, `users` their number, and the interval the 95 %
     percentile bootstrap's (see `bootstrap_means`). That of a metric of all held-out values together is of the same
@@ -139,14 +143,15 @@ def summarise(evaluation: Evaluation, *, resamples: int = RESAMPLES, seed: int =
         metric = Metric.from_key(key)
         total, means = (measure_values(metric, some[:, place], some[:, 0]) for some in (whole, sums_drawn))
         found[key] = float(total[0]), means
-    rows = []
+    rows: dict[str, tuple[Any, ...]] = {}
     for key, (value, means) in found.items():
         metric, measured = Metric.from_key(key), 0 if np.isnan(value) else len(targets)
-        rows.append((metric.name, metric.k, value, *interval(means), measured))
+        rows[key] = (metric.name, metric.k, value, *interval(means), measured)
     for key, value in evaluation.catalogue.items():
         metric = Metric.from_key(key)
-        rows.append((metric.name, metric.k, value, np.nan, np.nan, evaluation.users))
-    return pd.DataFrame(rows, columns=list(SUMMARY)).astype(SUMMARY)
+        rows[key] = (metric.name, metric.k, value, np.nan, np.nan, evaluation.users)
+    ordered = [rows[key] for key in evaluation.asked or rows]
+    return pd.DataFrame(ordered, columns=list(SUMMARY)).astype(SUMMARY)
 
 
 def bootstrap_means(values: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float64]:

@@ -246,7 +246,7 @@ def read_items(source: str | Path | pd.DataFrame, *, column: str | None = None) 
     """
     if isinstance(source, pd.DataFrame):
         return with_item_ids(source, _name(source), column)
-    path = _existing(source)
+    path = existing(source)
     file = file_at(path)
     if path.is_dir() or file.kind not in TABLES:
         raise EventsError(f"{path}: not an item table; a .csv, .tsv, .parquet, .arrow or .feather file is wanted")
@@ -256,7 +256,7 @@ def read_items(source: str | Path | pd.DataFrame, *, column: str | None = None) 
 def _log(source: str | Path | pd.DataFrame, columns: Columns) -> Log:
     if isinstance(source, pd.DataFrame):
         return Log({WHOLE: lambda: iter([_part_of(source, columns)])})
-    path = _existing(source)
+    path = existing(source)
     file = file_at(path)
     if (path / PREPARED).is_file():
         raise EventsError(f"{path}: interactions that are prepared already; here the log itself is wanted")
@@ -271,7 +271,8 @@ def _log(source: str | Path | pd.DataFrame, columns: Columns) -> Log:
     return log
 
 
-def _existing(source: str | Path) -> Path:
+def existing(source: str | Path) -> Path:
+    """Return the path of a log; EventsError where there is neither a file nor a folder."""
     try:
         path = Path(source).expanduser()
         exists = path.exists()

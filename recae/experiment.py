@@ -34,13 +34,13 @@ from recae.artifact import ModelCard, load_model, save_model
 from recae.comparison import compare
 from recae.device import is_out_of_memory, resolve_device
 from recae.embedding import embed_users
-from recae.errors import ModelError, OutputError, SplitError
+from recae.errors import CannotEmbed, ModelError, OutputError, SplitError
 from recae.evaluation import Evaluation, evaluate, places_needed, require_values, summarise
 from recae.files import move_directory, require_place, whole_file
 from recae.interactions import UNKNOWN, IdMap, Interactions
 from recae.metrics import Metric
 from recae.models.base import Embedder, Explainer, FitOptions, Foresighted, Particular, Recommender
-from recae.notes import notes
+from recae.notes import counted, notes
 from recae.prediction import predict_held_out, predictor_of
 from recae.preparation import Preparation
 from recae.profiling import stage
@@ -48,7 +48,7 @@ from recae.progress import Listener, silence
 from recae.ranking import TopN, top_n
 from recae.reading import naming_source, read_interactions, read_parts
 from recae.recipe import Expected, Given, GlobalTime, LeaveLastOut, Recipe, StrongGeneralisation
-from recae.report import ReportInput, explained_users, write_report
+from recae.report import ReportInput, explained_users, mapped_items, write_report
 from recae.splitting import Split, given, global_time, leave_last_out, strong_generalisation
 from recae.tables import recommendations, write_table
 from recae.tracking import Run, Tracker
@@ -79,6 +79,7 @@ class Judged:
     evaluation: Evaluation
     summary: pd.DataFrame
     latent: NDArray[np.float32] | None
+    items: NDArray[np.float32] | None
     surprise: Surprise | None
 
     @property
@@ -133,20 +134,20 @@ def workspace_of(out: Path) -> Path:
 def read_split(recipe: Recipe) -> Split:
     """Read a recipe's log and split it as the recipe says; what was left out of the log is among the split's counts."""
     if isinstance(recipe.split, Given):
-        with naming_source(recipe.data.path):
+        with naming_source(recipe.data):
             parts = read_parts(recipe.data)
             rule = recipe.split
             split = given(
                 parts, seed=rule.seed, validation_users=rule.validation_users, held_out_share=rule.held_out_share
             )
         counts = sum((Counter(part.counts) for part in parts.values()), Counter[str]())
-        return replace(split, counts={**notes(counts), **split.counts})
+        return replace(split, counts={**notes(counts, recipe.data.model_dump()), **split.counts})
     otherwise = "is asked for; set data.{rule} to the same or leave it out, or prepare the log again"
     interactions = read_interactions(recipe.data, otherwise=otherwise)
-    with naming_source(recipe.data.path, interactions.counts):
+    with naming_source(recipe.data, interactions.counts):
         split = _split(interactions, recipe.split)
         _require_expected(recipe.expect, interactions, split)
-    return replace(split, counts={**notes(interactions.counts), **split.counts})
+    return replace(split, counts={**notes(interactions.counts, recipe.data.model_dump()), **split.counts})
 
 
 def training_interactions(model: Recommender, split: Split) -> Interactions:
@@ -246,6 +247,13 @@ def _require_fit(recipe: Recipe, split: Split, device: str, *, but: Sequence[str
                 raise ModelError(f"models.{label}: {error}, or leave it out of the recipe") from None
 
 
+def crowding(hyper_parameters: Mapping[str, Any], users: int) -> dict[str, int]:
+    """Return a note where all training users fit into one batch of a network's, which is slow to learn then."""
+    size = hyper_parameters.get("batch_size", 0)
+    note = f"users to train on fit into one batch (batch_size {size}): one update an epoch; a smaller one learns faster"
+    return {note: users} if users <= size else {}
+
+
 def open_workspace(out: Path, marks: Mapping[str, str], *, resume: bool, overwrite: bool) -> Path:
     """Return the directory to work in for `out`: a new one, or that of an interrupted run with the same marks.
 
@@ -255,9 +263,7 @@ def open_workspace(out: Path, marks: Mapping[str, str], *, resume: bool, overwri
     if resume:
         if not workspace.exists():
             raise OutputError(f"{workspace}: there is no interrupted run to resume; leave out --resume")
-        for mark, what in zip(marks, ("another recipe", "other data"), strict=True):
-            if not is_marked(workspace, {mark: marks[mark]}):
-                raise OutputError(f"{workspace} was begun with {what}; start again instead (--overwrite)")
+        require_marks(workspace, marks)
         for leftover in workspace.rglob(".*.partial"):
             shutil.rmtree(leftover)
         return workspace
@@ -275,6 +281,13 @@ def open_workspace(out: Path, marks: Mapping[str, str], *, resume: bool, overwri
         shutil.rmtree(workspace, ignore_errors=True)
         raise
     return workspace
+
+
+def require_marks(directory: Path, marks: Mapping[str, str]) -> None:
+    """Raise OutputError unless a directory has these marks of `open_workspace`."""
+    for mark, what in zip(marks, ("another recipe", "other data"), strict=True):
+        if not is_marked(directory, {mark: marks[mark]}):
+            raise OutputError(f"{directory} was begun with {what}; start again instead (--overwrite)")
 
 
 def is_marked(directory: Path, marks: Mapping[str, str]) -> bool:
@@ -319,12 +332,21 @@ def _judge(
     summary = summarise(evaluation)
     summary.insert(0, "model", label)
     latent = embed_users(fitted.model, history) if isinstance(fitted.model, Embedder) else None
+    items = _item_vectors(fitted.model, mapped_items(split.train.matrix))
     surprise = None
     if isinstance(fitted.model, Explainer) and fitted.model.folds_in:
         asked = history[explained_users(history.shape[0])]
         surprise = surprise_of(fitted.model, asked, seed=recipe.seed)
     able = fitted.model.folds_in, predictor_of(fitted.model) is not None
-    return Judged(directory, fitted.card, *able, top, evaluation, summary, latent, surprise)
+    return Judged(directory, fitted.card, *able, top, evaluation, summary, latent, items, surprise)
+
+
+def _item_vectors(model: Recommender, columns: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """Return the vectors of some items; None for a model that has none."""
+    try:
+        return model.embed_items()[columns].cpu().numpy() if isinstance(model, Embedder) else None
+    except CannotEmbed:
+        return None
 
 
 def _write_results(
@@ -354,7 +376,7 @@ def _write_results(
         ReportInput(
             title=recipe.name,
             recipe=recipe.resolved(),
-            facts=_facts(split, device)
+            facts=facts_of(split, device)
             | {f"seconds to train {label}": f"{taken:.1f}" for label, taken in seconds.items()},
             caveats=caveats,
             metrics=metrics,
@@ -366,6 +388,7 @@ def _write_results(
             train=train,
             fold=split.test,
             user_embeddings={label: one.latent for label, one in judged.items() if one.latent is not None},
+            item_embeddings={label: one.items for label, one in judged.items() if one.items is not None},
             surprises={label: one.surprise for label, one in judged.items() if one.surprise is not None},
         ),
         overwrite=True,
@@ -385,7 +408,8 @@ def _per_user(label: str, judged: Judged, split: Split) -> pd.DataFrame:
     return pd.concat([users, judged.evaluation.per_user.reset_index(drop=True)], axis="columns")
 
 
-def _facts(split: Split, device: str) -> dict[str, str]:
+def facts_of(split: Split, device: str) -> dict[str, str]:
+    """Return what a page says of how it was made: when, by what, from which data."""
     return {
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "recae": recae.__version__,
@@ -401,11 +425,13 @@ def _facts(split: Split, device: str) -> dict[str, str]:
 
 def _caveats(split: Split, judged: Mapping[str, Judged], metrics: Sequence[Metric]) -> list[str]:
     caveats = [split.caveat] if split.caveat else []
-    caveats += [f"{count:,} {what}" for what, count in split.counts.items()]
-    caveats += [f"{count:,} events left out: {reason}" for reason, count in split.dropped.items()]
+    caveats += [counted(count, what) for what, count in split.counts.items()]
+    caveats += [counted(count, f"events left out: {reason}") for reason, count in split.dropped.items()]
     for label, one in judged.items():
         if silent := [str(metric) for metric in metrics if metric.is_of_values and not one.predicts]:
             caveats.append(f"{label} orders items and predicts no values: it has no {', '.join(silent)}")
+        for note, users in crowding(one.card.hyper_parameters, one.card.data.users).items():
+            caveats.append(f"{label}: {counted(users, note)}")
         if not one.folds_in:
             caveats.append(f"{label} cannot fold in a new user: it was trained on the test users' histories as well")
     return caveats

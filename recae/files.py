@@ -24,6 +24,9 @@ os.umask(UMASK)  # the only way to read it is to set it
 LONGEST_NAME = 200
 """In bytes: file systems take 255, and what is written beside an output adds its own endings."""
 
+METADATA_KEY = b"recae"
+"""In the metadata of a Parquet file, it marks the file as ours."""
+
 
 @contextmanager
 def whole_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -81,7 +84,12 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     if target.name in ("", ".."):
         raise OutputError(f"{target}: give the output a name of its own, such as {target / 'result'}")
     if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already; choose another place, or overwrite it (--overwrite)")
+        raise OutputError(
+            f"{target} exists already; choose another place, or overwrite it (--overwrite, or overwrite=True in Python)"
+        )
+    blocking = next((parent for parent in target.parents if parent.is_file()), None)
+    if blocking is not None:
+        raise OutputError(f"{target}: {blocking} is in the way, a file and no directory; choose another place")
 
 
 def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
@@ -91,6 +99,27 @@ def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
     refuse_existing(out, overwrite=overwrite)
     if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise OutputError(f"{out} was not written by this command ({mark} is not in it): choose another place")
+
+
+def require_table_place(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a table can be put at `path`: call it before the work, not after."""
+    if path.suffix not in (".parquet", ".pq"):
+        raise OutputError(f"{path}: tables are written as Parquet; give it a name that ends in .parquet")
+    if path.is_dir():
+        raise OutputError(f"{path} is a directory; name a file in it, such as {path / 'table.parquet'}")
+    refuse_existing(path, overwrite=overwrite)
+    if path.exists() and not _is_our_table(path):
+        raise OutputError(f"{path} was not written by this command: choose another place")
+
+
+def _is_our_table(path: Path) -> bool:
+    import pyarrow as pa  # late, as most places are empty: what is refused is refused at once
+    import pyarrow.parquet as pq
+
+    try:
+        return METADATA_KEY in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def sha256(path: Path) -> str:

@@ -119,17 +119,17 @@ def _runs(
 
     find_user, find_item = _Finder(users), _Finder(items)
 
-    def sort(table: pa.Table) -> tuple[list[Run], int, float]:
-        above, highest = _above(table, preparation.min_value)
+    def sort(table: pa.Table) -> tuple[list[Run], int, tuple[float, float]]:
+        above = _above(table, preparation.min_value)
         item = find_item.codes(above[ITEM])
         coded = {USER: find_user.codes(above[USER]), ITEM: item if column is None else column[item]}
         coded |= {role: above[role].to_numpy() for role in types if role in (VALUE, TIME)}
-        return runs.sort(coded), table.num_rows, highest
+        return runs.sort(coded), table.num_rows, _span(table)
 
-    read, highest = 0, -np.inf
+    read, lowest, highest = 0, np.inf, -np.inf
     bad: dict[str, int] = {}
-    for (sorted_runs, rows, value), counts in events.pieces(sort):
-        read, highest = read + rows, max(highest, value)
+    for (sorted_runs, rows, (low, high)), counts in events.pieces(sort):
+        read, lowest, highest = read + rows, min(lowest, low), max(highest, high)
         bad = {key: n for key in BAD_ROWS if (n := bad.get(key, 0) + counts.get(key, 0))}
         for run in sorted_runs:
             runs.append(run)
@@ -137,6 +137,8 @@ def _runs(
     if preparation.min_value is not None:
         has_values = VALUE in events.columns
         told |= {"below_min_value": read - runs.length} if has_values else {"min_value_ignored": read}
+    elif lowest < highest:
+        told["with_values"] = read
     if read and not runs.length:
         raise EventsError(
             f"{events.source}: no event has a value of {preparation.min_value:g} or more, the highest is {highest:g}; "
@@ -276,11 +278,19 @@ def _columns(items: IdMap, vocabulary: IdMap) -> NDArray[np.int32]:
     return column.astype(np.int32)
 
 
-def _above(table: pa.Table, min_value: float | None) -> tuple[pa.Table, float]:
-    """Return the events whose value is at least `min_value` (all, where there are no values), and the highest value."""
-    if min_value is None or VALUE not in table.column_names or not table.num_rows:
-        return table, -np.inf
-    return table.filter(pc.greater_equal(table[VALUE], float(min_value))), pc.max(table[VALUE]).as_py()
+def _above(table: pa.Table, min_value: float | None) -> pa.Table:
+    """Return the events whose value is at least `min_value`: all, where there are no values."""
+    if min_value is None or VALUE not in table.column_names:
+        return table
+    return table.filter(pc.greater_equal(table[VALUE], float(min_value)))
+
+
+def _span(table: pa.Table) -> tuple[float, float]:
+    """Return the lowest and the highest value; infinity and its negative where there are none."""
+    if VALUE not in table.column_names or not table.num_rows:
+        return np.inf, -np.inf
+    span = pc.min_max(table[VALUE])
+    return span["min"].as_py(), span["max"].as_py()
 
 
 def _single(values: NDArray[np.float64], source: str) -> NDArray[np.float32]:

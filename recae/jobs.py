@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from recae.artifact import CARD, FittedModel, ModelCard, read_card
 from recae.device import resolve_device
-from recae.embedding import embed_users
+from recae.embedding import embed_users, kinds_of
 from recae.errors import (
     CannotEmbed,
     CannotFoldIn,
@@ -28,12 +28,12 @@ from recae.errors import (
 )
 from recae.evaluation import Evaluation, evaluate, places_needed, require_values
 from recae.events import ITEM, Columns, Events, EventStream, open_events, read_events
-from recae.experiment import fit_into
+from recae.experiment import crowding, fit_into
 from recae.files import require_place
 from recae.interactions import UNKNOWN, Interactions, read_prepared
 from recae.metrics import Metric
-from recae.models import MODELS
-from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Transductive
+from recae.models import MODELS, build
+from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Transductive, hyper_parameters_of
 from recae.notes import notes
 from recae.prediction import predict_held_out, predictor_of
 from recae.preparation import prepared_at
@@ -101,18 +101,19 @@ def train(
         validation_share = getattr(model, "keeps", 0.0)
     with stage("read the log"):
         interactions, validation = read_interactions(data), None
-    told = notes(interactions.counts)
+    told = notes(interactions.counts, data.model_dump())
     for ids, what in ((interactions.users, "user"), (interactions.items, "item")):
         if len(ids) < 2:
             raise EventsError(f"{data.path}: one {what} is left, {ids.ids[0]}, and there is nothing to compare it with")
     if validation_share:
         held_out_users = max(1, round(validation_share * len(interactions.users)))
-        with naming_source(data.path, interactions.counts):
+        with naming_source(data, interactions.counts):
             interactions, fold = hold_out_users(interactions, held_out_users=held_out_users)
         validation = Validation(fold.history.matrix, fold.held_out.matrix, watched_by(model))
         told |= {"users kept from training, to stop early by": held_out_users}
     elif hasattr(model, "patience"):
         told |= {"epochs, all of them; --validation-share 0.1 would keep users to stop early by": vars(model)["epochs"]}
+    told |= crowding(hyper_parameters_of(model), len(interactions.users))
     options = FitOptions(seed, device, validation, checkpoint, listener)
     if checkpoint.exists() and not resume:
         # Not before everything else has been found in order: it may be hours of work.
@@ -280,15 +281,25 @@ def embed_items(
 ) -> Written:
     """Write every item's retrieval vector: its inner product with a user's retrieval vector is the score.
 
-    Raises CannotEmbed for any other kind: the bottleneck has users alone.
+    Raises CannotEmbed for any other kind, as the bottleneck has users alone, and for a model whose items have none.
     """
     embedder = require_embedder(model)
+    try:
+        vectors = embedder.embed_items().cpu().numpy()
+    except CannotEmbed:
+        able = ", ".join(name for name in MODELS if "retrieval" in kinds_of(build(name)))
+        raise CannotEmbed(f"{model.card.model} has no vectors of items; these models have: {able}") from None
     if kind != "retrieval":
         raise CannotEmbed(f"{model.card.model} has no {kind} vectors of items; those it has are of the kind retrieval")
-    vectors = embedder.embed_items().cpu().numpy()
     table = embeddings(vectors, model.items, "item_id")
     write_table(out, table, about=_about(model, "retrieval", vectors.shape[1]), overwrite=overwrite)
     return Written(out, table.num_rows)
+
+
+def learned_values(model: FittedModel) -> bool:
+    """Return whether a model learned what values an item gets, and not who touches what: it is asked for rmse first."""
+    able = predictor_of(model.model) is not None and getattr(model.model, "unseen", 0) == 0
+    return able and asdict(model.card.preparation)["values"] == "keep"
 
 
 def evaluate_model(
@@ -330,7 +341,7 @@ def evaluate_model(
         remedy = "the held-out items must not be in EVENTS"
     if not fold.held_out.matrix.nnz:
         raise EventsError(f"{held_out or source}: no user has a held-out item that the model could find; {remedy}")
-    if not _known_to(model, fold.history).all():
+    if isinstance(model.model, Transductive) and not model.model.knows(fold.history.matrix).all():
         raise CannotFoldIn(
             f"{model.card.model} cannot be evaluated on histories it was not trained on, as a part of one is; "
             "recae compare trains it on the histories that are asked about"

@@ -82,8 +82,12 @@ def log_in(name: str, files: Mapping[str, File], choose: Choose) -> Log:
     tables = [file for file in files.values() if file.kind in (*PARQUET, *ARROW, ".csv", ".tsv")]
     if parts and len(parts) == len(tables):
         return Log({WHOLE: lambda: (read_log(file, choose) for file in parts)}, parquet=_on_disk(parts))
-    if len(tables) == 1:
+    halves = [(layout, inside) for inside in folders.values() for layout in LAYOUTS if _lacks(layout, inside)]
+    if len(tables) == 1 and not any(inside.get(layout.items) is tables[0] for layout, inside in halves):
         return Log({WHOLE: lambda: iter([read_log(tables[0], choose)])})
+    if halves:
+        lacking = ", ".join(_lacks(*halves[0]))
+        raise EventsError(f"{name}: a part of a data set without the rest of it ({lacking}); fetch it again")
     known = ", ".join(" + ".join(files_of(layout)) for layout in LAYOUTS)
     raise EventsError(f"{name}: no known layout in it ({known}), nor a single table, nor Parquet parts alone")
 
@@ -132,6 +136,12 @@ def with_item_ids(frame: pd.DataFrame, name: str, column: str | None, *, spelled
 
 def _fits(layout: Layout, inside: Siblings) -> bool:
     return all(name in inside for name in files_of(layout))
+
+
+def _lacks(layout: Layout, inside: Siblings) -> list[str]:
+    """Return which files of a layout are missing beside others of it whose names stand for nothing else."""
+    names = files_of(layout)
+    return [name for name in names if name not in inside] if any(map(_reader, inside.keys() & names)) else []
 
 
 def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -239,8 +249,11 @@ def _netflix(file: File) -> Part:
     """Read Netflix' blocks: a line with a film and a colon, then a line 'user,rating,date' for each of its ratings."""
     pieces = re.split(rb"^(\d+):\r?\n", file.read(), flags=re.MULTILINE)
     films, blocks = pieces[1::2], [block if block.endswith(b"\n") else block + b"\n" for block in pieces[2::2]]
+    barren = next((film.decode() for film, block in zip(films, blocks, strict=True) if block == b"\n"), None)
     if pieces[0].strip() or not films:
         raise EventsError(f"{file.name}: does not begin with a film's number and a colon; fetch the data set again")
+    if barren:
+        raise EventsError(f"{file.name}: no rating follows film {barren}; fetch the data set again")
     lengths = np.array([block.count(b"\n") for block in blocks])
     data = b"".join(blocks)
     rows = read_text_log(

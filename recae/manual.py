@@ -7,7 +7,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from recae.embedding import kinds_of
 from recae.models import MODELS, build
+from recae.models.base import EmbeddingKind
 
 BEYOND = 2**31
 """A bound that nobody comes near, and that is not told."""
@@ -31,7 +33,7 @@ class Page:
     what: str
     about: str
     folds_in: bool
-    embeddings: bool
+    embeddings: tuple[EmbeddingKind, ...]
     hyper_parameters: tuple[HyperParameter, ...]
 
 
@@ -42,14 +44,15 @@ def all_pages() -> list[Page]:
 
 def page(name: str) -> Page:
     """Return the page of a model; ModelError where there is none of that name."""
-    model = type(build(name))
+    unfitted = build(name)
+    model = type(unfitted)
     fields: dict[str, Any] = TypeAdapter(model).json_schema().get("properties", {})
     return Page(
         name=model.name,
         what=(sys.modules[model.__module__].__doc__ or "").partition("\n")[0],
         about=getdoc(model) or "",
         folds_in=model.folds_in,
-        embeddings=hasattr(model, "embed_users"),
+        embeddings=kinds_of(unfitted),
         hyper_parameters=tuple(
             HyperParameter(field, _takes(schema), schema["default"], schema["description"])
             for field, schema in fields.items()
@@ -61,8 +64,10 @@ def _takes(schema: dict[str, Any]) -> str:
     """Return the values that a JSON schema allows, in words."""
     if "enum" in schema:
         return " or ".join(schema["enum"])
-    if schema["type"] == "boolean":
-        return "true or false"
+    if "anyOf" in schema:
+        return " or ".join(map(_takes, schema["anyOf"]))
+    if schema["type"] in ("boolean", "null"):
+        return {"boolean": "true or false", "null": "null"}[schema["type"]]
     if schema["type"] == "array":
         return f"a list, each: {_takes(schema['items'])}"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

@@ -8,6 +8,7 @@ import typer
 
 from recae.advice import resumable
 from recae.errors import InputError
+from recae.files import refuse_existing, require_table_place
 from recae.options import (
     LARGEST_SEED,
     LOG,
@@ -86,12 +87,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Fit one model on all the events, and leave a model directory; without MODEL, the default one."""
-    from recae import console, jobs, profiling
-    from recae.models import build
-    from recae.recipe import read_settings
-
     model, log = model_and_log(model, events)
-    built = build(model, **read_settings(settings or []))
+    refuse_existing(out, overwrite=overwrite)
     columns = names(user_col, item_col, value_col, time_col)
     data = data_section(
         log,
@@ -103,6 +100,11 @@ def train(
         duplicates=duplicates,
         skip_bad_rows=skip_bad_rows,
     )
+    from recae import console, jobs, profiling
+    from recae.models import build
+    from recae.recipe import read_settings
+
+    built = build(model, **read_settings(settings or []))
     trace = jobs.trace_of(out)
     profiled = profiling.take(trace, overwrite=overwrite) if profile else nullcontext()
     with resumable(out, jobs.checkpoint_of(out)), console.progress_bars(quiet) as listener, profiled as taken:
@@ -152,14 +154,13 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Write the best items of every user in a log: user_id, item_id, rank, score."""
-    from recae import console, jobs
-    from recae.artifact import load_model
-    from recae.events import Columns
-    from recae.tables import require_table_place
-
     if n < 1:
         raise InputError(f"-n {n}: ask for at least 1 item for each user")
     require_table_place(out, overwrite=overwrite)
+    from recae import console, jobs
+    from recae.artifact import load_model
+    from recae.events import Columns
+
     model = load_model(model_dir, device)
     columns = Columns(user=user_col, item=item_col, value=value_col, time=time_col)
     histories = jobs.read_histories(model, events, columns=columns, skip_bad_rows=skip_bad_rows)
@@ -192,14 +193,13 @@ def embed(
     as_json: Json = False,
 ) -> None:
     """Write a vector for every user in a log, or for every item of the model."""
-    from recae import console, jobs
-    from recae.artifact import load_model
-    from recae.events import Columns
-    from recae.tables import require_table_place
-
     require_table_place(out, overwrite=overwrite)
     if items == (events is not None):
         raise InputError("embed takes either EVENTS, whose users it embeds, or --items for the items' vectors")
+    from recae import console, jobs
+    from recae.artifact import load_model
+    from recae.events import Columns
+
     model = load_model(model_dir, device)
     jobs.require_embedder(model)
     if events is None:
@@ -225,7 +225,7 @@ def evaluate(
             help="Evaluate this table instead: user, item, and rank or score.",
         ),
     ] = None,
-    metrics: Metrics = METRICS_PER_USER,
+    metrics: Metrics = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     value_col: ValueCol = None,
@@ -245,7 +245,7 @@ def evaluate(
     from recae.events import Columns
     from recae.metrics import Metric
 
-    wanted = [Metric.parse(metric) for metric in metrics.split(",")]
+    wanted = [Metric.parse(metric) for metric in (metrics or METRICS_PER_USER).split(",")]
     columns = Columns(user=user_col, item=item_col, value=value_col, time=time_col)
     if recommendations is not None:
         if held_out is None or model_dir is not None:
@@ -257,6 +257,8 @@ def evaluate(
         if model_dir is None or events is None:
             raise InputError("evaluate needs MODEL_DIR and EVENTS, or --recommendations FILE and --held-out FILE")
         model = load_model(model_dir, device)
+        if metrics is None and jobs.learned_values(model):
+            wanted.insert(0, Metric("rmse"))
         with console.progress_bars(quiet) as listener:
             evaluation, notes = jobs.evaluate_model(
                 model,

@@ -3,7 +3,10 @@
 A note is a sentence that follows a number; it goes with that number.
 """
 
+import re
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from recae.rows import MISFIT, REASONS
 
@@ -11,6 +14,8 @@ _SAID = {
     **{key: f"rows with {reason}: skipped" for key, reason in (MISFIT, *REASONS.values())},
     "below_min_value": "events below min_value: left out",
     "min_value_ignored": "events have no value, so min_value was not applied",
+    "with_values": "events have values that are not looked at: each counts the same; --min-value 4, say, would keep "
+    "those of 4 and more alone",
     "duplicates": "repeated events of one user with one item: merged",
     "rare_items": "items with fewer than min_users users: left out",
     "events_of_rare_items": "events of those items: left out",
@@ -20,6 +25,30 @@ _SAID = {
 }
 
 
-def notes(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return a note for each of an Interactions' counts that is one of events left out or merged, and is not zero."""
-    return {note: counts[key] for key, note in _SAID.items() if counts.get(key)}
+def notes(counts: Mapping[str, int], rules: Mapping[str, Any] = MappingProxyType({})) -> dict[str, int]:
+    """Return a note for each of an Interactions' counts that is not zero and that a reader should know of.
+
+    `rules` are those by which the log was read: with them, a note says how many are few, and of values that differ
+    whether they count.
+    """
+
+    def with_number(rule: re.Match[str]) -> str:
+        return f"{rules[rule[1]]} {rule[2]} ({rule[1]})" if rule[1] in rules else rule[0]
+
+    return {
+        re.sub(r"(min_items|min_users) (items|users)", with_number, note): counts[key]
+        for key, note in _SAID.items()
+        if counts.get(key) and (key != "with_values" or rules.get("values") == "binary")
+    }
+
+
+def counted(count: int, note: str) -> str:
+    """Return a note behind its number, in the singular for one."""
+    if count == 1:
+        note = re.sub(
+            r"\b(user|item|event|row|epoch|interaction)s\b( have\b)?",
+            lambda one: one[1] + " has" * bool(one[2]),
+            note,
+            count=1,
+        )
+    return f"{count:,} {note}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from recae.errors import InputError, MemoryRanShort, NotRecorded
+from recae.errors import InputError, MemoryRanShort, ModelError, NotRecorded, nearest
 from recae.preparation import DEFAULT, LEFT_OPEN, MIN_ITEMS
 from recae.preparation import Duplicates as Rule
 from recae.preparation import Values as Kept
@@ -46,6 +46,10 @@ MODEL_NAMES = (
     "hybrid",
 )
 """The keys of `recae.models.MODELS`, spelled again because asking there loads torch; a test compares them."""
+
+EXPLAINERS = ("autoencoder", "sparse-ae", "mult-dae", "mult-vae", "rec-vae", "vamp-vae", "hybrid")
+GENERATORS = ("mult-vae", "rec-vae", "vamp-vae", "hybrid")
+"""The models that `anomalies` and `generate` work with: see `recae.uses`; spelled again, and compared, as those are."""
 
 _show_otherwise = warnings.showwarning
 
@@ -105,6 +109,8 @@ ModelName = Annotated[
     ),
 ]
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What train or compare wrote for a model.")]
+ExplainerDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help=f"Of a model among {', '.join(EXPLAINERS)}.")]
+GeneratorDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help=f"Of a model among {', '.join(GENERATORS)}.")]
 Events = Annotated[Path, typer.Argument(metavar="EVENTS", help=LOG)]
 EventsAfter = Annotated[Path | None, typer.Argument(metavar="EVENTS", help=LOG, show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="The directory to write; it appears whole or not at all.")]
@@ -134,10 +140,17 @@ Values = Annotated[
 ]
 EmbeddingKind = Literal["latent", "retrieval"]
 """`recae.models.base.EmbeddingKind`, spelled again for the same reason as MODEL_NAMES."""
-Metrics = Annotated[str, typer.Option("--metrics", help="A list such as recall@20,ndcg@100.")]
-
 METRICS_PER_USER = "ndcg@100,recall@20,recall@50,mrr@100"
 """What is measured of one model or file: nothing of the catalogue, which a file of recommendations does not tell."""
+
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="A list such as recall@20,rmse.",
+        show_default=f"{METRICS_PER_USER}; rmse before them of a model that learned from values",
+    ),
+]
 
 
 def names(user: str | None, item: str | None, value: str | None, time: str | None) -> dict[str, str | None]:
@@ -151,10 +164,13 @@ def name_of(log: Path) -> str:
 
 
 def model_and_log(first: str, second: Path | None) -> tuple[str, Path]:
-    """Return what MODEL EVENTS, or EVENTS alone, say; InputError where there is no log among them."""
+    """Return what MODEL EVENTS, or EVENTS alone, say; InputError for an unknown model, or where there is no log."""
+    known = (*MODEL_NAMES, "default")
     if second is not None:
+        if first not in known:
+            raise ModelError(f"unknown model '{first}'{nearest(first, known)}")
         return first, second
-    if not first or (first in (*MODEL_NAMES, "default") and not Path(first).exists()):
+    if not first or (first in known and not Path(first).exists()):
         raise InputError(f"train {first or 'MODEL'} wants a log: recae train {first or 'MODEL'} EVENTS --out DIR")
     return "default", Path(first)
 
@@ -167,13 +183,15 @@ def data_section(
     otherwise: Mapping[str, Any] = MappingProxyType({}),
     **rules: Any,
 ) -> "DataSection":
-    """Return a command's log as a recipe's `data` section, checked.
+    """Return a command's log as a recipe's `data` section, checked; EventsError where there is no log.
 
     `rules` are its keys, None where the user gave none: then a prepared log's own hold, or those in `otherwise`, or
     the recipe's defaults.
     """
+    from recae.events import existing
     from recae.reading import DataSection, checked
 
+    existing(events)
     given = {name: rule for name, rule in rules.items() if rule is not None}
     section = {"path": str(events), "columns": columns, "items": items and str(items), **given}
     return checked(DataSection, section, "command line", otherwise=otherwise)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 import pandas as pd
@@ -16,7 +17,7 @@ from recae.errors import EventsError, ModelError, RecipeError, SplitError
 from recae.events import Columns, Events, EventStream, open_events, read_given_split, read_items
 from recae.files import require_place, whole_directory
 from recae.interactions import OTHERWISE, Interactions, of_items_with, of_users_with, prepare_into, read_prepared
-from recae.notes import notes
+from recae.notes import counted, notes
 from recae.preparation import (
     DEFAULT,
     LEFT_OPEN,
@@ -186,13 +187,13 @@ def prepare_log(data: DataSection, out: Path, *, overwrite: bool = False) -> Int
 
 
 @contextmanager
-def naming_source(source: str, counts: Mapping[str, int] | None = None) -> Iterator[None]:
+def naming_source(data: DataSection, counts: Mapping[str, int] = MappingProxyType({})) -> Iterator[None]:
     """Put the log's name before what is wrong with splitting it, and behind it what had been left out until then."""
     try:
         yield
     except SplitError as error:
-        left_out = "; ".join(f"{count:,} {note}" for note, count in notes(counts or {}).items())
-        raise SplitError(f"{source}: {error}" + (f" (before the split: {left_out})" if left_out else "")) from None
+        left_out = "; ".join(counted(count, note) for note, count in notes(counts, data.model_dump()).items())
+        raise SplitError(f"{data.path}: {error}" + (f" (before the split: {left_out})" if left_out else "")) from None
 
 
 def _opened(data: DataSection) -> Events | EventStream:

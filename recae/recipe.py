@@ -116,16 +116,30 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _empty_settings_are_defaults(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and isinstance(raw.get("models"), dict):
-            models = {str(label): {} if settings is None else settings for label, settings in raw["models"].items()}
-            return {**raw, "models": models}
+    def _settle(cls, raw: Any) -> Any:
+        """Let empty settings of a model be its defaults, and nobody be left out of a log that comes split."""
+        if not isinstance(raw, dict):
+            return raw
+        raw = dict(raw)
+        if isinstance(raw.get("models"), dict):
+            raw["models"] = {str(label): {} if one is None else one for label, one in raw["models"].items()}
+        if (
+            isinstance(raw.get("split"), dict)
+            and raw["split"].get("kind") == "given"
+            and isinstance(raw.get("data"), dict)
+        ):
+            raw["data"] = {"min_items": 1, **raw["data"]}
         return raw
 
     @model_validator(mode="after")
     def _split_is_one_of_ours(self) -> Self:
-        if isinstance(self.split, Given) and self.expect != Expected():
-            raise RecipeError("expect goes with a split that recae makes, not with one that is given; leave it out")
+        if isinstance(self.split, Given):
+            least = {"data.min_items": self.data.min_items > 1, "data.min_users": self.data.min_users > 1}
+            wrong = next((key for key, asked in (least | {"expect": self.expect != Expected()}).items() if asked), None)
+            if wrong:
+                raise RecipeError(
+                    f"{wrong} goes with a split that recae makes, not with one that is given; leave it out"
+                )
         return self
 
     @model_validator(mode="after")
@@ -159,6 +173,23 @@ class Recipe(Section):
             except ModelError as error:
                 raise ModelError(f"tune.{label}: {error}") from None
         return {label: ranges for label, ranges in read.items() if ranges}
+
+    def to_search(self, label: str | None = None) -> dict[str, dict[str, Range]]:
+        """Return the ranges to search in, of one label or of all that have any; RecipeError where there are none."""
+        ranges = self.read_ranges()
+        if label is not None and label not in self.models:
+            raise RecipeError(f"--model {label}: no model of this recipe{nearest(label, self.models)}")
+        chosen = ranges if label is None else {one: ranges[one] for one in ranges if one == label}
+        if chosen:
+            return chosen
+        models = {one: hyper_parameters_of(made) for one, made in self.build_models().items() if label in (None, one)}
+        of = next((one for one, settings in models.items() if settings), None)
+        if of is None:
+            raise RecipeError(f"{self.name}: {', '.join(models)}: no hyper-parameters to search for")
+        raise RecipeError(
+            f"{self.name}: no ranges to search{f' for {label}' if label else ''}; write some into the recipe, such as "
+            f"tune: {{{of}: {{{next(iter(models[of]))}: {{low: …, high: …, log: true}}}}}}, or a list of choices"
+        )
 
     def resolved(self) -> str:
         """Return the whole recipe as YAML, every default written out."""
@@ -209,7 +240,7 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
 def read_settings(settings: Sequence[str]) -> dict[str, Any]:
     """Read settings written as key=value; a value is read as YAML: a number, true, null, a list.
 
-    A tuple, as the repr of a model prints it, is a list too: (), (600,), (600, 200).
+    A tuple, as the repr of a model prints it, is a list too: (), (600,), (600, 200); and None is null.
     """
     read = {}
     for setting in settings:
@@ -265,6 +296,7 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), ["N"])
 _TUPLE = "tag:recae:tuple"
 _Loader.add_implicit_resolver(_TUPLE, re.compile(r"^\(\s*(\d+\s*,\s*)*(\d+\s*)?\)$"), ["("])
 _Loader.add_constructor(

@@ -120,7 +120,10 @@ def hold_out_users(
     _require_enough(interactions)
     users = len(interactions.users)
     if users < held_out_users + 2:
-        raise SplitError(f"{held_out_users} held-out users leave {users - held_out_users} to train on; it takes two")
+        raise SplitError(
+            f"{held_out_users} of {users} users kept from training leave {max(0, users - held_out_users)} to train on, "
+            "and it takes two; keep fewer, or none (--validation-share 0)"
+        )
     order = np.random.RandomState(seed).permutation(users)
     trained, kept = (np.sort(part) for part in np.split(order, [-held_out_users]))
     train = interactions.rows(trained)
@@ -128,7 +131,8 @@ def hold_out_users(
     fold = hold_out(interactions.rows(kept).columns(known), seed=seed, share=held_out_share)
     if not fold.held_out.matrix.nnz:
         raise SplitError(
-            f"none of {held_out_users} held-out users has the {SHORTEST_TO_HOLD_OUT} items it takes; hold out more"
+            f"none of the users kept from training ({held_out_users}) has the {SHORTEST_TO_HOLD_OUT} items it takes to "
+            "hold one out; keep more, or none (--validation-share 0)"
         )
     return train.columns(known), fold
 

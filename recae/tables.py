@@ -22,12 +22,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recae.anomalies import Anomalies
-from recae.errors import OutputError
-from recae.files import refuse_existing, whole_file
+from recae.files import METADATA_KEY, whole_file
 from recae.interactions import IdMap
 from recae.ranking import NO_ITEM, TopN
-
-METADATA_KEY = b"recae"
 
 ROWS_OF_GROUP = 2**18
 """How many rows a row group of a table that is written in pieces has at least, but for the last."""
@@ -100,17 +97,6 @@ def events(histories: csr_matrix, users: Sequence[str], items: IdMap, *, values:
     return pa.table(columns | ({"value": pa.array(histories.data)} if values else {}))
 
 
-def require_table_place(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError unless a table can be put at `path`: call it before the work, not after."""
-    if path.suffix not in (".parquet", ".pq"):
-        raise OutputError(f"{path}: tables are written as Parquet; give it a name that ends in .parquet")
-    if path.is_dir():
-        raise OutputError(f"{path} is a directory; name a file in it, such as {path / 'table.parquet'}")
-    refuse_existing(path, overwrite=overwrite)
-    if path.exists() and not _is_ours(path):
-        raise OutputError(f"{path} was not written by this command: choose another place")
-
-
 def write_table(
     path: Path, table: pa.Table | pd.DataFrame, *, about: Mapping[str, object] | None = None, overwrite: bool = False
 ) -> None:
@@ -148,13 +134,6 @@ def _large(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
             gathered = []
     if gathered:
         yield pa.concat_tables(gathered)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return METADATA_KEY in (pq.read_schema(path).metadata or {})
-    except (OSError, pa.ArrowException):
-        return False
 
 
 def about(path: Path) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from recae.errors import InputError
+from recae.files import require_table_place
 from recae.options import (
     LOG,
     Device,
@@ -27,8 +28,12 @@ def units(
         Path | None,
         typer.Argument(metavar="EVENTS", help=f"Whose units to count; without it, the training's. {LOG}"),
     ] = None,
-    top: Annotated[int, typer.Option("--top", help="How many items of each unit to name.")] = 10,
-    n: Annotated[int, typer.Option("-n", help="How many units to print, those that fire most; files have all.")] = 20,
+    top: Annotated[
+        int, typer.Option("--top", help="How many items of each unit to name, those of its largest output weights.")
+    ] = 10,
+    n: Annotated[
+        int, typer.Option("-n", help="How many units to print, those that fire most; --json and --out have all.")
+    ] = 20,
     out: Annotated[
         Path | None, typer.Option("--out", help="A .parquet file to write; it appears whole or not at all.")
     ] = None,
@@ -42,17 +47,16 @@ def units(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say for what share of the users each unit of a sparse autoencoder fires, and to which items it responds most."""
-    from recae import console, jobs
-    from recae.artifact import load_model
-    from recae.events import Columns
-    from recae.tables import require_table_place
-    from recae.units import name_units, require_units, write_units
-
+    """Say for what share of the users each unit of a sparse autoencoder fires, and to which items it adds most."""
     if n < 0:
         raise InputError(f"-n {n}: ask for at least 0 units to print")
     if out is not None:
         require_table_place(out, overwrite=overwrite)
+    from recae import console, jobs
+    from recae.artifact import load_model
+    from recae.events import Columns
+    from recae.units import name_units, require_units, write_units
+
     model = load_model(model_dir, device)
     require_units(model)
     read = None

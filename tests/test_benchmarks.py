@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from recae.recipe import read_recipe
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -186,3 +188,27 @@ def test_another_set_names_its_own_zip(
     with pytest.raises(SystemExit):
         benchmark("sampled").main()
     assert f"{tmp_path}/gowalla.zip is not there; --data is the folder that holds gowalla" in capsys.readouterr().err
+
+
+def test_models_are_told_over_splits_the_best_first(benchmark: Callable[[str], ModuleType]) -> None:
+    found = {
+        7: {"als": np.array([0.1, 0.3, np.nan]), "hybrid": np.array([0.3, 0.3, np.nan])},
+        8: {"als": np.array([0.5, 0.1]), "hybrid": np.array([0.7, 0.3])},
+    }
+    header, _, *rows = (
+        line.strip("| ").split(" | ") for line in benchmark("hybrid").over_splits(found, "hybrid").splitlines()
+    )
+    assert header == ["model", "7", "8", "mean", "hybrid's gain, split 7", "… all splits"]
+    assert rows == [
+        ["`hybrid`", "0.3000", "0.5000", "0.4000 ±0.1414", "–", "–"],
+        ["`als`", "0.2000", "0.3000", "0.2500 ±0.0707", "+0.1000 ±0.0707", "+0.1500 ±0.0433"],
+    ]
+
+
+def test_every_model_of_a_recipe_is_judged(benchmark: Callable[[str], ModuleType]) -> None:
+    sample = BENCHMARKS.parent / "pipelines" / "movielens-small.yaml"
+    recipe = read_recipe(sample, {"models": {"popularity": {}, "near": {"model": "item-knn", "neighbours": 100}}})
+    test, validation = (benchmark("anywhere").judge(recipe, fold) for fold in ("test", "validation"))
+    assert list(test) == list(validation) == ["popularity", "near"]
+    assert np.nanmean(test["near"]) > np.nanmean(test["popularity"]) + 0.1
+    assert not np.array_equal(test["near"], validation["near"], equal_nan=True)

@@ -122,6 +122,40 @@ def test_looking_at_a_log_loads_nothing_that_models_or_reports_need(inputs):
         assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "loaded: []"), done
 
 
+REFUSED_AT_SIGHT = {
+    "train easee log.csv --out x": "unknown model 'easee'; did you mean 'ease'?",
+    "train nofile.csv --out x": "nofile.csv: no such file or folder",
+    "train log.csv --out there.parquet": "there.parquet exists already",
+    "train log.csv --out log.csv/deep/model": "log.csv/deep/model: log.csv is in the way, a file and no directory",
+    "recommend model log.csv --out there.parquet": "there.parquet exists already",
+    "recommend model log.csv --out x.csv": "x.csv: tables are written as Parquet",
+    "embed model log.csv --out x.csv": "x.csv: tables are written as Parquet",
+    "anomalies model log.csv --out x.csv": "x.csv: tables are written as Parquet",
+    "units model --out x.csv": "x.csv: tables are written as Parquet",
+    "generate model --users 0 --out x.parquet": "--users 0: ask for at least 1",
+    "generate model --users 99999999999999999999 --out x.parquet": "--users 99999999999999999999: ask for at most 100,",
+    "compare tiny.yaml --out there.parquet": "there.parquet exists already",
+    "tune tiny.yaml --out there.parquet": "there.parquet exists already",
+}
+
+
+def test_what_is_refused_at_sight_does_not_wait_for_what_the_work_needs(inputs):
+    (inputs / "there.parquet").touch()
+    script = (
+        "import sys\n"
+        "from recae.cli import main\n"
+        "for words in sys.argv[1:]:\n"
+        "    sys.argv = ['recae', *words.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as end: assert end.code == 2, words\n"
+        "print('loaded:', sorted({'torch', 'mlflow', 'implicit', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *REFUSED_AT_SIGHT], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "loaded: []\n", done
+    for line, said in zip(done.stderr.splitlines(), REFUSED_AT_SIGHT.values(), strict=True):
+        assert line.startswith(f"recae: {said}")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_option_is_explained(command):
     done = call(*command.split(), "--help")
@@ -161,7 +195,7 @@ def test_version_is_recaes():
         ("train --out model", "train MODEL wants a log: recae train MODEL EVENTS --out DIR"),
     ],
 )
-def test_a_slip_of_the_finger_is_told_what_was_meant(words, said):
+def test_a_slip_of_the_finger_is_told_what_was_meant(words, said, inputs):
     done = call(*words.split())
     assert (done.code, done.out) == (2, "")
     assert told(done).startswith(said)
@@ -234,14 +268,16 @@ def test_train_says_what_it_made_of_what(folder):
     assert done.out.startswith("vae: MultVAE(hidden=(8,), latent=4,")
     card = load_model(folder[0] / "vae").card
     assert f"trained on {card.data.users} users, {card.data.items} items and {card.data.interactions} inter" in done.out
-    assert "note: 2 users with fewer than min_items items: left out" in done.out
+    assert "note: 2 users with fewer than 5 items (min_items): left out" in done.out
+    assert f"note: {len(log())} events have values that are not looked at: each counts the same" in done.out
+    assert "note: 58 users to train on fit into one batch (batch_size 500): one update an epoch" in done.out
 
 
 def test_train_without_a_model_trains_the_default_one_and_keeps_users_to_weigh_it_by(inputs):
     small = [word for setting in ("hidden=8", "layers=1", "latent=4", "epochs=2") for word in ("--set", setting)]
     done = call("train", "log.csv", "--out", "model", *small)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("model: Hybrid(hidden=8, layers=1, latent=4,")
+    assert done.out.startswith("model: Hybrid(deep='rec-vae', hidden=8, layers=1, latent=4,")
     assert "note: 6 users kept from training, to stop early by" in done.out
     assert load_model(Path("model")).card.data.users == USERS - 2 - 6
     whole = call("train", "default", "log.csv", "--out", "whole", "--validation-share", 0, *small)
@@ -252,6 +288,9 @@ def test_train_without_a_model_trains_the_default_one_and_keeps_users_to_weigh_i
     refused = call("embed", "model", "log.csv", "--kind", "retrieval", "--out", "retrieval.parquet")
     assert refused.code == 2
     assert "hybrid has no retrieval vectors" in refused.err
+    for kind in ([], ["--kind", "latent"]):
+        refused = call("embed", "model", "--items", *kind, "--out", "items.parquet")
+        assert (refused.code, told(refused).split(":")[0]) == (2, "hybrid has no vectors of items; these models have")
 
 
 def test_recommend_writes_the_best_items_of_everybody(inside, tmp_path):
@@ -297,6 +336,13 @@ def test_evaluate_says_the_figures_of_a_model(inside):
     assert json.loads(one)["metrics"] != json.loads(other)["metrics"]
 
 
+def test_a_model_that_learned_from_values_is_asked_for_them_first(inside, tmp_path):
+    values = ["--set", "likelihood=gaussian", "--set", "unseen=0", "--values", "keep"]
+    assert call("train", "autoencoder", "log.csv", *SMALL, *values, "--out", tmp_path / "ratings").code == 0
+    done = call("evaluate", tmp_path / "ratings", "log.csv", "--json")
+    assert [row["metric"] for row in json.loads(done.out)["metrics"]] == ["rmse", "ndcg", "recall", "recall", "mrr"]
+
+
 def test_evaluate_says_the_figures_of_anybodys_file(inside, tmp_path):
     held_out = pd.DataFrame({"who": ["ann", "ann", "bob", "cy"], "what": [1, 2, 3, 4]})
     held_out.to_csv(tmp_path / "held_out.csv", index=False)
@@ -310,7 +356,7 @@ def test_evaluate_says_the_figures_of_anybodys_file(inside, tmp_path):
     # By hand: ann finds one of two in two places, the first in place 2; bob and cy find nothing.
     assert figures == {"recall@2": pytest.approx(0.5 / 3), "mrr@10": pytest.approx(0.5 / 3)}
     said = call("evaluate", *words, *columns).out
-    assert "note: 1 users with held-out items, but without recommendations: they count as misses" in said
+    assert "note: 1 user with held-out items, but without recommendations: they count as misses" in said
 
 
 def test_the_comparisons_own_file_has_the_figures_it_printed(inside, tmp_path):
@@ -394,9 +440,9 @@ def test_data_describe_counts_what_is_in_a_log_and_what_is_not(inside, tmp_path)
     assert facts["users"] == str(USERS)
     assert facts["values"] == "2 to 5"
     assert facts["times"].startswith("20")
-    assert "note: 1 rows with an empty item id: skipped" in done.out
+    assert "note: 1 row with an empty item id: skipped" in done.out
     assert "events below min_value: left out" in done.out
-    assert "repeated events of one user with one item: merged" in done.out
+    assert "repeated event of one user with one item: merged" in done.out
     assert not re.search(r"[{}()]", done.out.replace(facts["times"], ""))
 
 

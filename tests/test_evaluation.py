@@ -60,13 +60,13 @@ def test_the_summary_is_the_mean_over_target_users(small):
     assert list(zip(table["metric"], table["k"], strict=True)) == [
         ("recall", 2),
         ("mrr", 1),
-        ("recall", 5),
         ("coverage", 2),
+        ("recall", 5),
     ]
-    assert table["value"].tolist() == [0.5, 0, 0.5, 1]
-    assert table["users"].tolist() == [2, 2, 2, 3]
-    assert table["ci_low"].tolist() == pytest.approx([0, 0, 0, np.nan], nan_ok=True)
-    assert table["ci_high"].tolist() == pytest.approx([1, 0, 1, np.nan], nan_ok=True)
+    assert table["value"].tolist() == [0.5, 0, 1, 0.5]
+    assert table["users"].tolist() == [2, 2, 3, 2]
+    assert table["ci_low"].tolist() == pytest.approx([0, 0, np.nan, 0], nan_ok=True)
+    assert table["ci_high"].tolist() == pytest.approx([1, 0, np.nan, 1], nan_ok=True)
     assert dict(table.dtypes.astype(str)) == evaluation.SUMMARY
 
 

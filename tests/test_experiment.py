@@ -181,9 +181,9 @@ def test_everything_left_out_of_the_log_is_a_caveat(inputs):
         | {"models.bpr.iterations": 1, "models.bpr.factors": 2},
     )
     caveats = experiment.run(recipe, inputs / "out", open_tracker=untracked).caveats
-    assert "1 rows with an empty user id: skipped" in caveats
+    assert "1 row with an empty user id: skipped" in caveats
     assert "8 repeated events of one user with one item: merged" in caveats
-    assert sum("users with fewer than min_items items: left out" in caveat for caveat in caveats) == 1
+    assert sum("with fewer than 5 items (min_items): left out" in caveat for caveat in caveats) == 1
     assert any(caveat.startswith("bpr cannot fold in a new user") for caveat in caveats)
     report = (inputs / "out" / "report.html").read_text(encoding="utf-8")
     assert "repeated events of one user with one item: merged" in report

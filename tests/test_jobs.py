@@ -99,7 +99,7 @@ def test_training_tells_what_became_of_every_event(tmp_path):
     pairs = left.drop_duplicates(["user_id", "item_id"])
     assert told["repeated events of one user with one item: merged"] == len(left) - len(pairs)
     lengths = pairs.groupby("user_id").size()
-    assert told["users with fewer than min_items items: left out"] == (lengths < 5).sum()
+    assert told["users with fewer than 5 items (min_items): left out"] == (lengths < 5).sum()
     assert told["events of those users: left out"] == lengths[lengths < 5].sum()
     assert card.data.interactions == len(events) - sum(told.values()) + (lengths < 5).sum()
     assert load_model(tmp_path / "model").card == card
@@ -110,6 +110,22 @@ def test_users_kept_for_validation_are_not_trained_on(folder, tmp_path):
     card, _ = jobs.train(build("mult-dae", **NETWORK), data, tmp_path / "model", validation_share=0.25)
     assert card.data.users == USERS - round(0.25 * USERS)
     assert all(0 <= epoch["ndcg_at_100"] <= 1 for epoch in card.training["curve"])
+
+
+@pytest.mark.parametrize(
+    ("users", "said"),
+    [
+        (20, r"none of the users kept from training \(2\) has the 5 items .* or none \(--validation-share 0\)"),
+        (2, r"1 of 2 users kept from training leave 1 .* or none \(--validation-share 0\)"),
+    ],
+)
+def test_a_log_that_has_nobody_to_keep_is_told_with_a_remedy_that_works(users, said, tmp_path):
+    table = pd.DataFrame([(user, (user + place) % 3) for user in range(users) for place in range(2)])
+    data = DataSection(path=written(table.set_axis(["user", "item"], axis=1), tmp_path / "log.csv"), min_items=1)
+    model = build("mult-vae", **NETWORK)
+    with pytest.raises(SplitError, match=said):
+        jobs.train(model, data, tmp_path / "model", validation_share=0.1)
+    assert jobs.train(model, data, tmp_path / "model", validation_share=0)[0].data.users == users
 
 
 @pytest.mark.parametrize("one", ["user_id", "item_id"])
@@ -314,6 +330,11 @@ def test_a_model_that_cannot_fold_in_refuses_a_log_of_strangers(folder, tmp_path
     with pytest.raises(CannotFoldIn, match=r"bpr knows only the histories it was trained on.* user ann is none"):
         jobs.recommend(bpr, read, 3, tmp_path / "top.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_a_model_that_cannot_fold_in_is_not_evaluated_on_parts_of_its_own_histories(folder):
+    with pytest.raises(CannotFoldIn, match=r"bpr cannot be evaluated on .*, as a part of one is; recae compare trains"):
+        jobs.evaluate_model(load_model(folder / "bpr"), folder / "log.parquet", metrics("recall@5"))
 
 
 def test_recommendations_may_go_by_other_names_than_the_log_they_are_judged_by(ease, folder, tmp_path):

@@ -146,11 +146,20 @@ def test_netflix(tmp_path: Path) -> None:
         ("3:\n11,3,2005-09-06\n5:\n11,3\n", "line 4 has not three fields"),
         ("11,3,2005-09-06\n", "does not begin with a film's number and a colon"),
         ("3:\n11,3,2005-09-06\n\n5:\n12,3,2005-09-06\n", "empty lines"),
+        ("3:\n11,3,2005-09-06\n4:\n5:\n12,3,2005-09-06\n", "no rating follows film 4; fetch"),
+        ("3:\n11,3,2005-09-06\n4:", "line 3 has not three fields"),
     ],
 )
 def test_a_damaged_netflix_is_one_line(tmp_path: Path, third: str, said: str) -> None:
     for source in lay_out(tmp_path, {**NETFLIX, "combined_data_3.txt": third}, "latin-1"):
         with pytest.raises(EventsError, match=f"combined_data_3.txt.*{said}"):
+            read_events(source)
+
+
+def test_a_part_of_netflix_is_one_line(tmp_path: Path) -> None:
+    part = {name: text for name, text in NETFLIX.items() if name not in ("combined_data_2.txt", "combined_data_3.txt")}
+    for source in lay_out(tmp_path, {**part, "movie_titles.csv": "1,2003,Dinosaur Planet\n"}, "latin-1"):
+        with pytest.raises(EventsError, match=r"without the rest of it \(combined_data_2\.txt, combined_data_3\.txt\)"):
             read_events(source)
 
 

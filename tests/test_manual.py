@@ -19,6 +19,12 @@ def test_the_names_that_help_shows_are_the_models() -> None:
     assert list(MODELS) == list(MODEL_NAMES) == [one.name for one in all_pages()]
 
 
+def test_the_models_that_help_shows_for_anomalies_and_generate_are_those_that_can() -> None:
+    explainers = [name for name, one in MODELS.items() if hasattr(one, "log_likelihoods") and one.folds_in]
+    generators = [name for name, one in MODELS.items() if hasattr(one, "sample")]
+    assert (explainers, generators) == (list(options.EXPLAINERS), list(options.GENERATORS))
+
+
 def test_the_kinds_of_embeddings_that_help_shows_are_those_of_the_models() -> None:
     assert get_args(options.EmbeddingKind) == get_args(EmbeddingKind)
 
@@ -34,8 +40,12 @@ def test_a_page_has_every_field_with_its_default_and_a_meaning(name: str) -> Non
 
 
 def test_a_page_says_what_a_model_can_do() -> None:
+    both = get_args(EmbeddingKind)
     able = {one.name: (one.folds_in, one.embeddings) for one in all_pages()}
-    assert (able["ease"], able["bpr"], able["mult-vae"]) == ((True, False), (False, True), (True, True))
+    assert (able["ease"], able["bpr"], able["mult-vae"]) == ((True, ()), (False, both), (True, both))
+    assert able["hybrid"] == (True, ("latent",))
+    (hybrid,) = (line for line in call("models").out.splitlines() if line.split()[:1] == ["hybrid"])
+    assert hybrid.split()[-2:] == ["yes", "latent"]
 
 
 def test_what_a_hyper_parameter_takes_is_what_is_checked() -> None:

@@ -16,6 +16,12 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_recipes_that_it_says_can_be_tuned_are_those_with_ranges():
+    (said,) = re.findall(r"`tune` section \(there is one in (.*?)\)", README)
+    recipes = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob("pipelines/*.yaml")}
+    assert re.findall(r"`(.+?)`", said) == sorted(name for name, recipe in recipes.items() if "tune" in recipe)
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
 

@@ -40,6 +40,19 @@ def test_what_is_expected_goes_with_a_split_of_ours(tmp_path: Path) -> None:
         read_recipe(path, {"expect.user": 4, "split.kind": "leave-last-out"})
 
 
+def test_nobody_is_left_out_of_a_log_that_comes_split(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {path: log}\nmodels: {ease: }\nsplit: {kind: given}\n")
+    plan = read_recipe(path)
+    assert plan.data.min_items == 1
+    path.write_text(plan.resolved(), encoding="utf-8")
+    assert read_recipe(path).data == plan.data
+    for key in ("data.min_items", "data.min_users"):
+        with pytest.raises(RecipeError, match=f"{key} goes with a split that recae makes.*; leave it out"):
+            read_recipe(path, {key: 5})
+        assert read_recipe(path, {key: 5, "split": {"kind": "leave-last-out"}})
+
+
 def test_what_is_not_said_has_a_default(tmp_path):
     path = tmp_path / "least.yaml"
     path.write_text("name: least\ndata: {path: log.csv}\nmodels: {ease: }\n", encoding="utf-8")

@@ -441,5 +441,5 @@ def test_users_kept_from_training_are_none_of_those_trained_on():
     assert fold.history.items.ids.equals(train.items.ids)
     assert fold.held_out.matrix.nnz > 0
     assert (fold.history.matrix.multiply(fold.held_out.matrix)).nnz == 0
-    with pytest.raises(SplitError, match="39 held-out users leave 1 to train on"):
+    with pytest.raises(SplitError, match="39 of 40 users kept from training leave 1 to train on"):
         hold_out_users(log, held_out_users=39)

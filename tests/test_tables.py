@@ -10,9 +10,10 @@ import pytest
 
 import recae.tables
 from recae.errors import OutputError
+from recae.files import require_table_place
 from recae.ids import IdMap
 from recae.ranking import NO_ITEM, TopN
-from recae.tables import about, embeddings, recommendations, require_table_place, write_table
+from recae.tables import about, embeddings, recommendations, write_table
 
 TOP = TopN(
     np.array([[2, 0, 1], [1, NO_ITEM, NO_ITEM], [NO_ITEM, NO_ITEM, NO_ITEM], [0, 2, NO_ITEM]], np.int32),
