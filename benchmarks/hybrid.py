@@ -11,6 +11,7 @@ looks at the validation users instead, to choose by.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,29 @@ def judge(likes: Any, seed: int, fold: str) -> dict[str, NDArray[np.float64]]:
     return {name: ndcg(of_model, history, held_out) for name, of_model in scores.items()}
 
 
+def over_splits(found: Mapping[int, Mapping[str, NDArray[np.float64]]], flagship: str) -> str:
+    """Return a table of each user's figure by split's seed and model: means, best first, and the flagship's gains.
+
+    A mean's ± is the standard deviation over the splits; a gain's is its standard error, paired by user, the users of
+    all splits taken together.
+    """
+    means = {
+        name: [float(np.nanmean(of_split[name])) for of_split in found.values()] for name in next(iter(found.values()))
+    }
+    rows = []
+    for name in sorted(means, key=lambda name: -sum(means[name])):
+        spread = f"{np.mean(means[name]):.4f} ±{np.std(means[name], ddof=1):.4f}" if len(found) > 1 else "–"
+        gains = [of_split[flagship] - of_split[name] for of_split in found.values()]
+        told = [gain[~np.isnan(gain)] for gain in (gains[0], np.concatenate(gains))]
+        behind = [f"{gain.mean():+.4f} ±{gain.std() / len(gain) ** 0.5:.4f}" for gain in told]
+        rows.append(
+            [f"`{name}`", *(f"{mean:.4f}" for mean in means[name]), spread, *(behind if name != flagship else "––")]
+        )
+    return table(
+        ["model", *map(str, found), "mean", f"{flagship}'s gain, split {next(iter(found))}", "… all splits"], rows
+    )
+
+
 def main() -> None:
     """Fit, judge, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -78,21 +102,9 @@ def main() -> None:
     likes = recae.Interactions.from_events(
         recae.read_events(Path(asked.data) / ZIP), recae.Preparation(min_value=4), min_items=5
     )
-    found = [judge(likes, seed, asked.fold) for seed in asked.seeds]
-    names = ["als", "rdlae", "rec-vae", SUM, "kernel-ae", "hybrid"]
-    rows = []
-    for name in names:
-        means = [float(np.nanmean(of_seed[name])) for of_seed in found]
-        gains = np.concatenate([of_seed["hybrid"] - of_seed[name] for of_seed in found])
-        first = found[0]["hybrid"] - found[0][name]
-        of_first, of_all = (f"{np.nanmean(g):+.4f} ±{np.nanstd(g) / len(g) ** 0.5:.4f}" for g in (first, gains))
-        spread = f"{np.mean(means):.4f} ±{np.std(means, ddof=1):.4f}" if len(means) > 1 else "–"
-        rows.append([f"`{name}`", *(f"{mean:.4f}" for mean in means), spread, of_first, of_all])
     print(machine("torch", "implicit"))
     print(f"NDCG@100 of {asked.fold} users; mean and standard deviation over splits; gains ± standard error\n")
-    print(
-        table(["model", *map(str, asked.seeds), "mean", f"hybrid's gain, split {asked.seeds[0]}", "… all splits"], rows)
-    )
+    print(over_splits({seed: judge(likes, seed, asked.fold) for seed in asked.seeds}, "hybrid"))
 
 
 if __name__ == "__main__":
