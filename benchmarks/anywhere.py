@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fold", choices=("validation", "test"), default="test")
     asked = parser.parse_args()
-    archives = {path: asked.data / read_recipe(path).data.path.name for path in asked.recipes}
+    archives = {path: asked.data / Path(read_recipe(path).data.path).name for path in asked.recipes}
     for archive in archives.values():
         require(asked.data, archive.name, ())
     torch.set_num_threads(asked.threads)
