@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -103,12 +103,26 @@ def require_place(out: Path, mark: str, *, overwrite: bool) -> None:
 
 def require_table_place(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError unless a table can be put at `path`: call it before the work, not after."""
-    if path.suffix not in (".parquet", ".pq"):
-        raise OutputError(f"{path}: tables are written as Parquet; give it a name that ends in .parquet")
+    written = "tables are written as Parquet"
+    require_file_place(path, (".parquet", ".pq"), written, "table", _is_our_table, overwrite=overwrite)
+
+
+def require_file_place(
+    path: Path,
+    suffixes: tuple[str, ...],
+    written: str,
+    such_as: str,
+    is_ours: Callable[[Path], bool],
+    *,
+    overwrite: bool,
+) -> None:
+    """Raise OutputError unless a file of these suffixes can be put at `path`; only one of our own is replaced."""
+    if path.suffix not in suffixes:
+        raise OutputError(f"{path}: {written}; give it a name that ends in {suffixes[0]}")
     if path.is_dir():
-        raise OutputError(f"{path} is a directory; name a file in it, such as {path / 'table.parquet'}")
+        raise OutputError(f"{path} is a directory; name a file in it, such as {path / (such_as + suffixes[0])}")
     refuse_existing(path, overwrite=overwrite)
-    if path.exists() and not _is_our_table(path):
+    if path.exists() and not is_ours(path):
         raise OutputError(f"{path} was not written by this command: choose another place")
 
 

@@ -32,15 +32,13 @@ def leading(matrix: csr_matrix, count: int, seed: int) -> NDArray[np.float32]:
     columns = matrix.shape[1]
     by_column = matrix.T.tocsr()
     if _all(columns, count):
-        values, vectors = np.linalg.eigh((by_column @ matrix).toarray().astype(np.float64))
-        values, vectors = values[-count:], vectors[:, -count:]
+        values, vectors = _dense(by_column @ matrix)
     else:
         # Not scipy's svds: it would go on to the left vectors, which nobody asked for.
         gram = LinearOperator((columns, columns), matvec=lambda v: by_column @ (matrix @ v), dtype=np.float32)
         start = np.random.default_rng(seed).standard_normal(columns, dtype=np.float32)
         values, vectors = eigsh(gram, count, v0=start)
-    kept = np.flatnonzero(values > NOISE * values[-1])[::-1]
-    return np.ascontiguousarray(vectors[:, kept], dtype=np.float32)
+    return _largest(values, vectors, count)[0]
 
 
 def nearly_leading(matrix: csr_matrix, count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -52,7 +50,7 @@ def nearly_leading(matrix: csr_matrix, count: int, seed: int) -> tuple[NDArray[n
     columns = matrix.shape[1]
     by_column = matrix.T.tocsr()
     if _all(columns, count):
-        values, vectors = np.linalg.eigh((by_column @ matrix).toarray().astype(np.float64))
+        values, vectors = _dense(by_column @ matrix)
     else:
         width = min(count + SPARE, columns)
         basis = np.random.default_rng(seed).standard_normal((columns, width), dtype=np.float32)
@@ -62,9 +60,7 @@ def nearly_leading(matrix: csr_matrix, count: int, seed: int) -> tuple[NDArray[n
         projected = matrix @ basis
         values, turned = np.linalg.eigh((projected.T @ projected).astype(np.float64))
         vectors = basis @ turned.astype(np.float32)
-    values, vectors = values[-count:], vectors[:, -count:]
-    kept = np.flatnonzero(values > NOISE * values[-1])[::-1]
-    return np.ascontiguousarray(vectors[:, kept], dtype=np.float32), values[kept].astype(np.float32)
+    return _largest(values, vectors, count)
 
 
 def memory_needed(rows: int, columns: int, interactions: int, count: int) -> int:
@@ -76,3 +72,18 @@ def memory_needed(rows: int, columns: int, interactions: int, count: int) -> int
 
 def _all(columns: int, count: int) -> bool:
     return columns <= max(DENSE, SHARE * count)
+
+
+def _dense(gram: csr_matrix) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return all eigenvalues of a small RᵀR, rising, and its eigenvectors."""
+    values, vectors = np.linalg.eigh(gram.toarray().astype(np.float64))
+    return values, vectors
+
+
+def _largest(
+    values: NDArray[np.floating], vectors: NDArray[np.floating], count: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the eigenvectors of the largest of rising eigenvalues that are no rounding, and these, largest first."""
+    values, vectors = values[-count:], vectors[:, -count:]
+    kept = np.flatnonzero(values > NOISE * values[-1])[::-1]
+    return np.ascontiguousarray(vectors[:, kept], dtype=np.float32), values[kept].astype(np.float32)

@@ -247,8 +247,7 @@ def memorise(
     The weights are a ridge regression from similarities to the histories' `target`, which is X here. With K the
     similarities between landmarks and K_u those of all users to them, they are (K_uᵀK_u + l2·K)⁻¹ K_uᵀX, or
     (K + l2·I)⁻¹ X where all users are landmarks. They are found in float64, but for the inverse that takes their place
-    where it is smaller. ModelError where l2 is too small for that,
-    by the name of the `setting` that it is.
+    where it is smaller. ModelError where l2 is too small for that, which names the `setting` that it comes from.
     """
     known = histories[np.flatnonzero(np.diff(histories.indptr))]
     users, items = known.shape

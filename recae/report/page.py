@@ -8,8 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from recae.errors import OutputError
-from recae.files import refuse_existing, whole_file
+from recae.files import require_file_place, whole_file
 from recae.report.drawing import PAINT, Style
 from recae.report.inputs import shown
 
@@ -54,10 +53,8 @@ def encoded(page: str) -> bytes:
 
 def require_page_place(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError unless a page can be put at `path`: call it before the work, not after."""
-    if path.suffix not in (".html", ".htm"):
-        raise OutputError(f"{path}: a page is written as HTML; give it a name that ends in .html")
-    if path.is_dir():
-        raise OutputError(f"{path} is a directory; name a file in it, such as {path / 'page.html'}")
-    refuse_existing(path, overwrite=overwrite)
-    if path.exists() and MARK.encode() not in path.read_bytes()[:READ]:
-        raise OutputError(f"{path} was not written by this command: choose another place")
+    require_file_place(path, (".html", ".htm"), "a page is written as HTML", "page", _is_our_page, overwrite=overwrite)
+
+
+def _is_our_page(path: Path) -> bool:
+    return MARK.encode() in path.read_bytes()[:READ]
