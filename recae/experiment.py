@@ -39,7 +39,8 @@ from recae.evaluation import Evaluation, evaluate, places_needed, require_values
 from recae.files import move_directory, require_place, whole_file
 from recae.interactions import UNKNOWN, IdMap, Interactions
 from recae.metrics import Metric
-from recae.models.base import Embedder, Explainer, FitOptions, Foresighted, Particular, Recommender
+from recae.models import build
+from recae.models.base import Embedder, Explainer, FitOptions, Foresighted, Particular, Recommender, settings_for
 from recae.notes import counted, notes
 from recae.prediction import predict_held_out, predictor_of
 from recae.preparation import Preparation
@@ -247,9 +248,9 @@ def _require_fit(recipe: Recipe, split: Split, device: str, *, but: Sequence[str
                 raise ModelError(f"models.{label}: {error}, or leave it out of the recipe") from None
 
 
-def crowding(hyper_parameters: Mapping[str, Any], users: int) -> dict[str, int]:
+def crowding(model: Recommender, users: int, items: int) -> dict[str, int]:
     """Return a note where all training users fit into one batch of a network's, which is slow to learn then."""
-    size = hyper_parameters.get("batch_size", 0)
+    size = settings_for(model, items).get("batch_size", 0)
     note = f"users to train on fit into one batch (batch_size {size}): one update an epoch; a smaller one learns faster"
     return {note: users} if users <= size else {}
 
@@ -430,7 +431,8 @@ def _caveats(split: Split, judged: Mapping[str, Judged], metrics: Sequence[Metri
     for label, one in judged.items():
         if silent := [str(metric) for metric in metrics if metric.is_of_values and not one.predicts]:
             caveats.append(f"{label} orders items and predicts no values: it has no {', '.join(silent)}")
-        for note, users in crowding(one.card.hyper_parameters, one.card.data.users).items():
+        model = build(one.card.model, **one.card.hyper_parameters)
+        for note, users in crowding(model, one.card.data.users, one.card.data.items).items():
             caveats.append(f"{label}: {counted(users, note)}")
         if not one.folds_in:
             caveats.append(f"{label} cannot fold in a new user: it was trained on the test users' histories as well")

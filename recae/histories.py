@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn.functional import embedding_bag
@@ -54,6 +55,19 @@ def by_length(seen: csr_matrix, exponent: float) -> csr_matrix:
     lengths = np.diff(seen.indptr)
     weights = (lengths.mean() / np.maximum(lengths, 1)) ** exponent
     return csr_matrix((np.repeat(weights, lengths).astype(np.float32), seen.indices, seen.indptr), shape=seen.shape)
+
+
+def users_of_items(seen: csr_matrix) -> NDArray[np.float64]:
+    """Return how many of the users of histories of ones each item has, (items), one where there is none."""
+    return np.maximum(np.bincount(seen.indices, minlength=seen.shape[1]), 1.0)
+
+
+def normalised(seen: csr_matrix, user_exponent: float = 0.5, item_exponent: float = 0.5) -> csr_matrix:
+    """Return histories of ones, each entry over its user's length and its item's users, to these powers."""
+    lengths = np.diff(seen.indptr)
+    of_user = np.maximum(lengths, 1.0) ** -user_exponent
+    values = np.repeat(of_user, lengths) * users_of_items(seen)[seen.indices] ** -item_exponent
+    return csr_matrix((values.astype(np.float32), seen.indices, seen.indptr), shape=seen.shape)
 
 
 def require_interactions(histories: csr_matrix, model: str) -> None:

@@ -33,7 +33,7 @@ from recae.files import require_place
 from recae.interactions import UNKNOWN, Interactions, read_prepared
 from recae.metrics import Metric
 from recae.models import MODELS, build
-from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Transductive, hyper_parameters_of
+from recae.models.base import Embedder, EmbeddingKind, FitOptions, Recommender, Transductive, settings_for
 from recae.notes import notes
 from recae.prediction import predict_held_out, predictor_of
 from recae.preparation import prepared_at
@@ -112,8 +112,9 @@ def train(
         validation = Validation(fold.history.matrix, fold.held_out.matrix, watched_by(model))
         told |= {"users kept from training, to stop early by": held_out_users}
     elif hasattr(model, "patience"):
-        told |= {"epochs, all of them; --validation-share 0.1 would keep users to stop early by": vars(model)["epochs"]}
-    told |= crowding(hyper_parameters_of(model), len(interactions.users))
+        epochs = settings_for(model, len(interactions.items))["epochs"]
+        told |= {"epochs, all of them; --validation-share 0.1 would keep users to stop early by": epochs}
+    told |= crowding(model, *interactions.matrix.shape)
     options = FitOptions(seed, device, validation, checkpoint, listener)
     if checkpoint.exists() and not resume:
         # Not before everything else has been found in order: it may be hours of work.

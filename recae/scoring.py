@@ -63,9 +63,9 @@ def equal_calls(histories: csr_matrix, rows: int) -> Iterator[tuple[csr_matrix, 
     """Cut histories into parts of exactly so many rows; yield each, and which histories its first rows are.
 
     A matrix product may give a row other last bits when it has other rows for company. A call that is short of rows
-    is filled by repeating them. (Measured with MKL, float32: among calls of 1 to 1,100 rows, a row's bits differ where
-    it is one of the last one to three of a call whose length is no multiple of 4. On a GPU the length may choose
-    another kernel altogether.)
+    is filled by repeating them. (Measured with MKL, float32, AVX2: among calls of 1 to 1,100 rows, a row's bits differ
+    where it is one of the last one to three of a call whose length is no multiple of 4; with AVX-512, of three rows
+    the last may differ from the first. On a GPU the length may choose another kernel altogether.)
     """
     users = histories.shape[0]
     for start in range(0, users, rows):

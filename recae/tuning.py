@@ -312,7 +312,7 @@ def _caveats(
         if len(trials) < wanted:
             caveats.append(f"{label}: its ranges have no settings that were not tried after {len(trials)} trials")
         if "batch_size" not in trials[0].settings:
-            crowded = crowding(hyper_parameters_of(models[label]), len(split.train.users))
+            crowded = crowding(models[label], *split.train.matrix.shape)
             caveats += [f"{label}: {counted(users, note)}" for note, users in crowded.items()]
         if not models[label].folds_in:
             caveats.append(f"{label} cannot fold in a new user: it was trained on the validation histories as well")

@@ -277,7 +277,7 @@ def test_train_without_a_model_trains_the_default_one_and_keeps_users_to_weigh_i
     small = [word for setting in ("hidden=8", "layers=1", "latent=4", "epochs=2") for word in ("--set", setting)]
     done = call("train", "log.csv", "--out", "model", *small)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("model: Hybrid(deep='rec-vae', hidden=8, layers=1, latent=4,")
+    assert done.out.startswith("model: Hybrid(deep=None, hidden=8, layers=1, latent=4,")
     assert "note: 6 users kept from training, to stop early by" in done.out
     assert load_model(Path("model")).card.data.users == USERS - 2 - 6
     whole = call("train", "default", "log.csv", "--out", "whole", "--validation-share", 0, *small)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recae.errors import ModelError
 from recae.models import build
-from recae.models.base import FitOptions, Recommender, hyper_parameters_of
+from recae.models.base import FitOptions, Recommender, hyper_parameters_of, settings_for
 from recae.models.hybrid import USUAL, WEIGHTS, Hybrid
 from recae.models.infinite_ae import InfiniteAE
 from recae.models.kernel_ae import KernelAE
@@ -243,6 +243,25 @@ def test_the_deep_part_may_begin_at_a_filter() -> None:
     restored = Hybrid(latent=8, deep="mult-vae", epochs=2, l2=1.0, kernel_l2=0.1).restore(model.state())
     assert torch.equal(restored.score(board.history), model.score(board.history))
     assert model.embed_users(board.history).shape == (board.history.shape[0], 8)
+
+
+def test_how_wide_the_catalogue_is_says_what_is_usual() -> None:
+    wide, narrow = (settings_for(Hybrid(linear_items=most), 12) for most in (11, 12))
+    assert (wide["deep"], wide["latent"], wide["epochs"]) == ("mult-vae", 1024, 6)
+    assert (narrow["deep"], narrow["latent"], narrow["epochs"]) == ("rec-vae", 200, 100)
+    told = Hybrid(deep="rec-vae", latent=7, linear_items=11)
+    assert {**narrow, "latent": 7, "linear_items": 11} == settings_for(told, 12)
+    assert settings_for(Spectral(factors=9), 12) == {**hyper_parameters_of(Spectral()), "factors": 9}
+
+
+def test_the_hybrid_of_a_wide_catalogue_fits_and_is_restored_without_being_told_its_parts() -> None:
+    board = checkerboard()
+    small = {"latent": 8, "epochs": 2, "kernel_l2": 0.1, "linear_items": board.history.shape[1] - 1}
+    model = Hybrid(**small).fit(board.history)
+    assert isinstance(model.deep_, MultVAE)
+    assert (model.memory_.history_exponent, model.memory_.target_exponent, model.memory_.linear_) == (0.25, 0, None)
+    restored = Hybrid(**small).restore(model.state())
+    assert torch.equal(restored.score(board.history), model.score(board.history))
 
 
 def test_default_is_the_hybrid() -> None:

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.autoencoder.networks import VariationalNetwork
-from recae.histories import multiply, presence
+from recae.histories import multiply, normalised, presence, users_of_items
 from recae.kernels import spectrum
 
 POWER = 0.25
@@ -38,12 +38,10 @@ def begin_at_spectrum(network: VariationalNetwork, generator: torch.Generator, h
     """
     seen = presence(histories)
     seed = int(torch.randint(2**31, (), generator=generator))
-    lengths, users = (np.maximum(seen.sum(axis=axis).A1, 1).astype(np.float32) for axis in (1, 0))
-    r = seen.copy()
-    r.data = np.repeat(lengths**-0.5, np.diff(seen.indptr)) * users[seen.indices] ** -0.5
-    vectors, squares = (torch.from_numpy(array) for array in spectrum.nearly_leading(r, network.width, seed))
-    scale = torch.from_numpy(users)[:, None] ** 0.5
-    spread = (squares / len(lengths)).sqrt()  # a code is a row of RV
+    leading = spectrum.nearly_leading(normalised(seen), network.width, seed)
+    vectors, squares = (torch.from_numpy(array) for array in leading)
+    scale = torch.from_numpy(users_of_items(seen)).float()[:, None] ** 0.5
+    spread = (squares / seen.shape[0]).sqrt()  # a code is a row of RV
     read = vectors / scale / spread
     written = vectors.mul_(scale).mul_(squares**POWER * spread)
     written *= _unit_of_logits(seen, read, written, seed)
@@ -55,19 +53,13 @@ def begin_at_spectrum(network: VariationalNetwork, generator: torch.Generator, h
         encoder.bias[: network.width], encoder.bias[network.width :] = 0, LOG_VARIANCE
 
 
-def _unit(seen: csr_matrix) -> csr_matrix:
-    lengths = np.diff(seen.indptr)
-    values = np.repeat(np.maximum(lengths, 1) ** -0.5, lengths).astype(np.float32)
-    return csr_matrix((values, seen.indices, seen.indptr), shape=seen.shape)
-
-
 def _unit_of_logits(seen: csr_matrix, read: Tensor, written: Tensor, seed: int) -> float:
     """Return the factor of the scores by which half of a history is likeliest, given the other half."""
     draws = np.random.default_rng(seed)
     some = seen[np.sort(draws.choice(seen.shape[0], min(JUDGES, seen.shape[0]), replace=False))].tocoo()
     shown = draws.random(some.nnz) < 0.5
     halves = csr_matrix((some.data[shown], (some.row[shown], some.col[shown])), shape=some.shape)
-    scores = multiply(_unit(halves), read) @ written.T
+    scores = multiply(normalised(halves, item_exponent=0), read) @ written.T
     hidden = torch.from_numpy(some.row[~shown]).long(), torch.from_numpy(some.col[~shown]).long()
     best, factor = -math.inf, 1.0
     for unit in UNITS:

@@ -156,6 +156,14 @@ class Foresighted(Recommender, Protocol):
 
 
 @runtime_checkable
+class Adaptive(Recommender, Protocol):
+    """A recommender with hyper-parameters that are None unless told, and then what the catalogue speaks for."""
+
+    def settings(self, items: int) -> Mapping[str, Any]:
+        """Return the hyper-parameters for a catalogue of so many items."""
+
+
+@runtime_checkable
 class Particular(Recommender, Protocol):
     """A recommender that cannot learn from all values."""
 
@@ -231,6 +239,11 @@ def _checked(fit: Callable[..., ModelType]) -> Callable[..., ModelType]:
 def hyper_parameters_of(model: Any) -> dict[str, Any]:
     """Return a model's hyper-parameters as plain values: what repr, recipes, tracking and files show."""
     return asdict(model)
+
+
+def settings_for(model: Recommender, items: int) -> Mapping[str, Any]:
+    """Return a model's hyper-parameters for a catalogue of so many items."""
+    return model.settings(items) if isinstance(model, Adaptive) else hyper_parameters_of(model)
 
 
 def require_width(histories: csr_matrix, items: int, model: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -17,17 +17,19 @@ from recae.metrics import find_hits, measure_users
 from recae.models.base import (
     Count,
     EmbeddingKind,
+    Exponent,
     FitOptions,
     NonNegative,
     Positive,
     hyper_parameters,
+    hyper_parameters_of,
     require_kind,
     require_width,
 )
-from recae.models.infinite_ae import L2, Landmarks, Sharpness, TargetExponent
-from recae.models.kernel_ae import HistoryExponent, KernelAE, LinearItems
+from recae.models.infinite_ae import L2, Landmarks, Sharpness
+from recae.models.kernel_ae import KernelAE, LinearItems
 from recae.models.mult_vae import MultVAE
-from recae.models.neural import Averaging, BatchSize, Dropout, Epochs, Latent, LearningRate, Patience
+from recae.models.neural import Averaging, Dropout, Patience
 from recae.models.rec_vae import RecVAE
 from recae.models.spectral import Alpha, Factors, Sharpening, Spectral
 from recae.profiling import stage
@@ -56,17 +58,37 @@ NEGATIVES = 4096
 USUAL = 0.7
 """The weight of the memory without validation users: that of MovieLens-1M (docs/LOG.md)."""
 
+BY_DEPTH: Mapping[str, Mapping[str, Any]] = {
+    "rec-vae": {
+        "latent": 200,
+        "history_exponent": 0.4,
+        "target_exponent": 0.4,
+        "learning_rate": 5e-4,
+        "batch_size": 250,
+        "epochs": 100,
+    },
+    "mult-vae": {
+        "latent": 1024,
+        "history_exponent": 0.25,
+        "target_exponent": 0.0,
+        "learning_rate": 1e-4,
+        "batch_size": 500,
+        "epochs": 6,
+    },
+}
+"""Hyper-parameters where they are None, by the deep part: chosen on MovieLens-1M, and on Gowalla and Yelp2018."""
+
 
 @hyper_parameters
 class Hybrid:
     """Score a history by its code, by the users it is like, and, where that helps, by who has what they have.
 
-    The deep part is RecVAE: it knows what kind of history this is. For sparse histories of many items, on which that
-    takes long and knows little, there is Mult-VAE, which begins at a spectral filter of the width of the bottleneck
-    (hidden, layers, dropout, gamma and averaging are RecVAE's). The second is Kernel-AE, which is
-    in closed form: it knows who has had all this before, and, by the weights between all items that it holds where
-    these are not too many, which item goes with which, as no bottleneck can. The third is the sharpened filter of
-    Spectral. Each is fitted by itself; docs/LOG.md has what became of fitting them together.
+    The deep part is RecVAE: it knows what kind of history this is. Of a catalogue of more than `linear_items`, on which
+    that takes long and knows little, it is Mult-VAE, which begins at a spectral filter of the width of the bottleneck
+    (hidden, layers, dropout, gamma and averaging are RecVAE's). The second is Kernel-AE, which is in closed form: it
+    knows who has had all this before, and, by the weights between all items that it holds where these are not too many,
+    which item goes with which, as no bottleneck can. The third is the sharpened filter of Spectral. Each is fitted by
+    itself; docs/LOG.md has what became of fitting them together.
 
     How much the others weigh beside the first is chosen for the best NDCG@100 of the validation users, whose held-out
     items no part has seen (the likelihood would choose far too little of them). The filter, which takes its time to
@@ -80,28 +102,50 @@ class Hybrid:
     keeps: ClassVar[float] = 0.1  # the share of the users that `recae train` keeps to choose by, if not told otherwise
 
     deep: Annotated[
-        Literal["rec-vae", "mult-vae"],
-        Field(description="the deep part; mult-vae, from a warm start, for sparse histories of many items"),
-    ] = "rec-vae"
+        Literal["rec-vae", "mult-vae"] | None,
+        Field(description="the deep part; unless told, mult-vae, from a warm start, above linear_items, else rec-vae"),
+    ] = None
     hidden: Annotated[Count, Field(description="width of each hidden layer of the encoder")] = 600
     layers: Annotated[Count, Field(description="hidden layers of the encoder")] = 5
-    latent: Latent = 200
+    latent: Annotated[
+        Count | None,
+        Field(description="width of the bottleneck, and of latent embeddings; unless told, 200, of mult-vae 1,024"),
+    ] = None
     dropout: Dropout = 0.5
     gamma: Annotated[NonNegative, Field(description="weight of the divergence, for each item of the history")] = 0.005
     l2: Annotated[Positive, Field(description="weight of |B|² in the linear autoencoder")] = 200.0
     kernel_l2: L2 = None
     sharpness: Sharpness = 2.0
-    history_exponent: HistoryExponent = 0.4
-    target_exponent: TargetExponent = 0.4
+    history_exponent: Annotated[
+        Exponent | None,
+        Field(
+            description="how much less items with many users count in how alike histories are; unless told, .4, and "
+            "beside mult-vae .25"
+        ),
+    ] = None
+    target_exponent: Annotated[
+        Exponent | None,
+        Field(
+            description="how much less users with many items weigh in what the memory reconstructs; unless told, .4, "
+            "and beside mult-vae 0"
+        ),
+    ] = None
     landmarks: Landmarks = None
     linear_items: LinearItems = 25_000
     factors: Factors = 400
     alpha: Alpha = 0.2
     sharpening: Sharpening = 2.0
     averaging: Averaging = 0.98
-    learning_rate: LearningRate = 5e-4
-    batch_size: BatchSize = 250
-    epochs: Epochs = 100
+    learning_rate: Annotated[Positive | None, Field(description="of Adam; unless told, 5e-4, and of mult-vae 1e-4")] = (
+        None
+    )
+    batch_size: Annotated[
+        Count | None, Field(description="users in an update; unless told, 250, and of mult-vae 500")
+    ] = None
+    epochs: Annotated[
+        Count | None,
+        Field(description="times that training goes through the users, at most; unless told, 100, and of mult-vae 6"),
+    ] = None
     patience: Patience = 15
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
@@ -109,7 +153,7 @@ class Hybrid:
         seen = presence(histories)
         require_interactions(seen, self.name)
         self.require_memory(seen, options.device)
-        self.memory_ = self._memory().fit(seen, options)
+        self.memory_ = self._memory(seen.shape[1]).fit(seen, options)
         heard = replace(options, listener=lambda step: options.listener(replace(step, task=self.name)))
         self.deep_ = self._deep(seen.shape[1]).fit(seen, heard)
         self.training_ = self.deep_.training_
@@ -123,9 +167,15 @@ class Hybrid:
         self.weight_, self.filter_weight_ = (torch.tensor(weight, device=options.device) for weight in weights)
         return self
 
+    def settings(self, items: int) -> Mapping[str, Any]:
+        """Return the hyper-parameters for a catalogue of so many items: as told, or by the deep part."""
+        deep = self.deep or ("rec-vae" if items <= self.linear_items else "mult-vae")
+        told = {name: value for name, value in hyper_parameters_of(self).items() if value is not None}
+        return {"deep": deep, **BY_DEPTH[deep], **told}
+
     def require_memory(self, histories: csr_matrix, device: str) -> None:
         """Raise ModelError where a device does not have the memory for the parts in closed form."""
-        for part in (self._memory(), self._filter()):
+        for part in (self._memory(histories.shape[1]), self._filter()):
             try:
                 part.require_memory(histories, device)
             except ModelError as error:
@@ -200,8 +250,8 @@ class Hybrid:
             {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
             for part in known
         )
-        self.memory_ = self._memory().restore(memory)
-        self.deep_ = self._deep(len(self.memory_.rarity_)).restore(deep)
+        items = len(memory["rarity"])
+        self.memory_, self.deep_ = self._memory(items).restore(memory), self._deep(items).restore(deep)
         self.filter_ = self._filter().restore(graph) if "filter_weight" in state else None
         widths = {len(self.deep_.embed_items()), len(self.memory_.rarity_)}
         if self.filter_ is not None:
@@ -217,10 +267,11 @@ class Hybrid:
         return presence(histories)
 
     def _deep(self, items: int) -> RecVAE | MultVAE:
-        if self.deep == "mult-vae":
+        settings = self.settings(items)
+        training = {name: settings[name] for name in ("latent", "learning_rate", "batch_size", "epochs", "patience")}
+        if settings["deep"] == "mult-vae":
             return MultVAE(
                 hidden=(),
-                latent=self.latent,
                 warm_start=True,
                 half_split=True,
                 shown=0.6,
@@ -228,36 +279,23 @@ class Hybrid:
                 negatives=NEGATIVES if items > 4 * NEGATIVES else 0,
                 kl_cap=0.1,
                 kl_anneal_steps=0,
-                learning_rate=self.learning_rate,
-                batch_size=self.batch_size,
-                epochs=self.epochs,
-                patience=self.patience,
+                **training,
             )
         return RecVAE(
             hidden=self.hidden,
             layers=self.layers,
-            latent=self.latent,
             dropout=self.dropout,
             gamma=self.gamma,
             encoder_passes=1,
             decoder_passes=1,
             averaging=self.averaging,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            epochs=self.epochs,
-            patience=self.patience,
+            **training,
         )
 
-    def _memory(self) -> KernelAE:
-        return KernelAE(
-            l2=self.l2,
-            kernel_l2=self.kernel_l2,
-            sharpness=self.sharpness,
-            history_exponent=self.history_exponent,
-            target_exponent=self.target_exponent,
-            landmarks=self.landmarks,
-            linear_items=self.linear_items,
-        )
+    def _memory(self, items: int) -> KernelAE:
+        names = "l2", "kernel_l2", "sharpness", "history_exponent", "target_exponent", "landmarks", "linear_items"
+        settings = self.settings(items)
+        return KernelAE(**{name: settings[name] for name in names if name in settings})
 
     def _filter(self) -> Spectral:
         return Spectral(factors=self.factors, alpha=self.alpha, sharpening=self.sharpening)

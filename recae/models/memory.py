@@ -32,6 +32,9 @@ BLOCK = 2**25
 """How many numbers of users × landmarks, or of users × items, are worked on at a time."""
 
 Image = Callable[[csr_matrix], Tensor]
+Similarities = Callable[[csr_matrix], Tensor]
+"""Makes k of histories of ones, users × L, a new tensor each time."""
+
 Target = Callable[[csr_matrix], csr_matrix]
 """Maps histories of ones to what is to be reconstructed, where each entry has a weight."""
 
@@ -65,7 +68,7 @@ class Likeness:
     image: Image | None = None
     blocks: int = 0
 
-    def to(self, landmarks: csr_matrix, device: str | torch.device) -> Callable[[csr_matrix], Tensor]:
+    def to(self, landmarks: csr_matrix, device: str | torch.device) -> Similarities:
         """Return what makes k of histories of ones, on a device in float32."""
         by_item = self._unit(landmarks).T.tocsr()
         image, near = self.image, None
@@ -155,7 +158,7 @@ class Memory:
     """Landmarks, what makes similarities to them, and what makes scores of these."""
 
     landmarks: csr_matrix
-    similarities: Callable[[csr_matrix], Tensor]
+    similarities: Similarities
     output: Weights | Inverse
 
     @property
@@ -258,17 +261,35 @@ def memorise(
     if users > count:
         landmarks = known[np.sort(np.random.default_rng(seed).choice(users, count, replace=False))]
     similarities = likeness.to(landmarks, device)
-    step = max(1, BLOCK // max(landmarks.shape))
-    dual = _dual(users, items, count)
-    kernel = torch.empty((count, count), dtype=torch.float32 if dual else torch.float64, device=device)
-    for at in range(0, count, step):
-        torch.add(similarities(landmarks[at : at + step]), 1, out=kernel[at : at + step])
-    if dual:
-        kernel.diagonal().add_(l2)
-        if inverse.invert(kernel) > TOLERANCE:
-            raise _too_small(setting, l2)
-        return Memory(landmarks, similarities, Inverse(kernel, target(landmarks).T.tocsr()))
+    output: Weights | Inverse | None
+    if _dual(users, items, count):
+        output = _inverse(landmarks, similarities, l2, target, device)
+    else:
+        output = _weights(known, landmarks, similarities, l2, target, device)
+    if output is None:
+        raise ModelError(f"{setting} = {l2:g} is too small for users this much alike; raise it")
+    return Memory(landmarks, similarities, output)
+
+
+def _inverse(
+    landmarks: csr_matrix, similarities: Similarities, l2: float, target: Target, device: str
+) -> Inverse | None:
+    """Return the inverse of the kernel between landmarks, in float32, or None where that is too far off."""
+    kernel = _kernel(landmarks, similarities, torch.float32, device)
+    kernel.diagonal().add_(l2)
+    if inverse.invert(kernel) > TOLERANCE:
+        return None
+    return Inverse(kernel, target(landmarks).T.tocsr())
+
+
+def _weights(
+    known: csr_matrix, landmarks: csr_matrix, similarities: Similarities, l2: float, target: Target, device: str
+) -> Weights | None:
+    """Return the weights of a regression on all known users, solved for in float64, or None where that fails."""
+    kernel = _kernel(landmarks, similarities, torch.float64, device)
     wanted = target(known)
+    (users, items), count = known.shape, landmarks.shape[0]
+    step = max(1, BLOCK // max(landmarks.shape))
     if landmarks is known:
         weights = torch.from_numpy(wanted.toarray()).to(device)
         kernel.diagonal().add_(l2)
@@ -283,12 +304,22 @@ def memorise(
         kernel.diagonal().add_(1e-9 * float(kernel.diagonal().mean()))
     root, failed = torch.linalg.cholesky_ex(kernel)
     if failed:
-        raise _too_small(setting, l2)
+        return None
     del kernel
     for at in range(0, items, step):
         columns = weights[:, at : at + step]
         columns.copy_(torch.cholesky_solve(columns.double(), root))
-    return Memory(landmarks, similarities, Weights(weights))
+    return Weights(weights)
+
+
+def _kernel(landmarks: csr_matrix, similarities: Similarities, dtype: torch.dtype, device: str) -> Tensor:
+    """Return the kernel between landmarks, L × L."""
+    count = landmarks.shape[0]
+    kernel = torch.empty((count, count), dtype=dtype, device=device)
+    step = max(1, BLOCK // max(landmarks.shape))
+    for at in range(0, count, step):
+        torch.add(similarities(landmarks[at : at + step]), 1, out=kernel[at : at + step])
+    return kernel
 
 
 def landmarks_of(users: int, items: int, count: int | None) -> int:
@@ -312,7 +343,3 @@ def memory_needed(users: int, items: int, count: int | None, device: str, blocks
 def _dual(users: int, items: int, landmarks: int) -> bool:
     """Return whether the inverse between the landmarks is kept, in the place of weights from them to the items."""
     return landmarks == users < items
-
-
-def _too_small(setting: str, l2: float) -> ModelError:
-    return ModelError(f"{setting} = {l2:g} is too small for users this much alike; raise it")

@@ -5,13 +5,12 @@ from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recae.device import require_memory
-from recae.histories import multiply, presence, require_interactions
+from recae.histories import multiply, normalised, presence, require_interactions, users_of_items
 from recae.kernels import spectrum
 from recae.kernels.gram import dense_product
 from recae.models.base import Count, Exponent, FitOptions, NonNegative, hyper_parameters, require_width
@@ -61,7 +60,9 @@ class Spectral:
         vectors = np.empty((seen.shape[1], 0), np.float32)
         if self.alpha:
             with stage("singular vectors"):
-                vectors = spectrum.leading(self._normalised(seen), self.factors, options.seed)
+                vectors = spectrum.leading(
+                    normalised(seen, self.user_exponent, self.item_exponent), self.factors, options.seed
+                )
         state = {"indptr": seen.indptr, "indices": seen.indices, "vectors": vectors}
         return self.restore({name: torch.as_tensor(array, device=options.device) for name, array in state.items()})
 
@@ -127,20 +128,8 @@ class Spectral:
         shape = len(indptr) - 1, len(self.vectors_)
         seen = csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=shape)
         seen.check_format()  # an index that is out of bounds would read memory that is none of ours
-        self.by_user_ = self._normalised(seen)
+        self.by_user_ = normalised(seen, self.user_exponent, self.item_exponent)
         self.by_item_ = self.by_user_.T.tocsr()
-        scale = torch.from_numpy(_users(seen) ** self.item_exponent).float().to(self.vectors_.device)[:, None]
+        scale = torch.from_numpy(users_of_items(seen) ** self.item_exponent).float().to(self.vectors_.device)[:, None]
         self.read_, self.written_ = self.vectors_ / scale, self.vectors_ * (self.alpha * scale)
         return self
-
-    def _normalised(self, seen: csr_matrix) -> csr_matrix:
-        """Return R, users × items."""
-        lengths = np.diff(seen.indptr)
-        of_user = np.maximum(lengths, 1.0) ** -self.user_exponent
-        values = np.repeat(of_user, lengths) * _users(seen)[seen.indices] ** -self.item_exponent
-        return csr_matrix((values.astype(np.float32), seen.indices, seen.indptr), shape=seen.shape)
-
-
-def _users(seen: csr_matrix) -> NDArray[np.float64]:
-    """Return how many users each item has, (items), one where there is none."""
-    return np.maximum(np.bincount(seen.indices, minlength=seen.shape[1]), 1.0)
