@@ -174,20 +174,23 @@ class Recipe(Section):
                 raise ModelError(f"tune.{label}: {error}") from None
         return {label: ranges for label, ranges in read.items() if ranges}
 
-    def to_search(self, label: str | None = None) -> dict[str, dict[str, Range]]:
-        """Return the ranges to search in, of one label or of all that have any; RecipeError where there are none."""
+    def to_search(self, labels: Sequence[str] = ()) -> dict[str, dict[str, Range]]:
+        """Return the ranges to search in, of these labels or of all that have any; RecipeError where one has none."""
         ranges = self.read_ranges()
-        if label is not None and label not in self.models:
-            raise RecipeError(f"--model {label}: no model of this recipe{nearest(label, self.models)}")
-        chosen = ranges if label is None else {one: ranges[one] for one in ranges if one == label}
-        if chosen:
-            return chosen
-        models = {one: hyper_parameters_of(made) for one, made in self.build_models().items() if label in (None, one)}
+        for label in labels:
+            if label not in self.models:
+                raise RecipeError(f"--model {label}: no model of this recipe{nearest(label, self.models)}")
+        without = [label for label in labels if label not in ranges]
+        if ranges and not without:
+            return {label: ranges[label] for label in ranges if not labels or label in labels}
+        built = self.build_models()
+        models = {label: hyper_parameters_of(built[label]) for label in without or built}
         of = next((one for one, settings in models.items() if settings), None)
         if of is None:
             raise RecipeError(f"{self.name}: {', '.join(models)}: no hyper-parameters to search for")
+        wanted = f" for {', '.join(without)}" if without else ""
         raise RecipeError(
-            f"{self.name}: no ranges to search{f' for {label}' if label else ''}; write some into the recipe, such as "
+            f"{self.name}: no ranges to search{wanted}; write some into the recipe, such as "
             f"tune: {{{of}: {{{next(iter(models[of]))}: {{low: …, high: …, log: true}}}}}}, or a list of choices"
         )
 

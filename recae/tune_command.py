@@ -31,8 +31,9 @@ TRIALS = 20
 def tune(
     recipe: Recipe,
     trials: Annotated[int, typer.Option("--trials", min=1, help="How many settings of each model to try.")] = TRIALS,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="LABEL", help="Search for this model of the recipe's alone.")
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="LABEL", help="Search for this model of the recipe's alone; repeatable."),
     ] = None,
     data: RecipeData = None,
     out: RecipeOut = None,
@@ -59,7 +60,7 @@ def tune(
     if seed is not None:
         overrides["seed"] = seed
     plan = read_recipe(recipe, overrides | read_settings(settings or []))
-    plan.to_search(model)
+    plan.to_search(models or [])
     from recae import console, experiment, tuning
     from recae.tracking import Tracker
 
@@ -79,7 +80,7 @@ def tune(
             plan,
             out,
             trials=trials,
-            label=model,
+            labels=models or [],
             open_tracker=open_tracker,
             device=device,
             resume=resume,

@@ -119,14 +119,14 @@ def tune(
     out: Path,
     *,
     trials: int,
-    label: str | None = None,
+    labels: Sequence[str] = (),
     open_tracker: Callable[[str], Tracker] = Tracker,
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
     listener: Listener = silence,
 ) -> Search:
-    """Try so many settings of each model that the recipe has ranges for, or of one, and leave what came out in `out`.
+    """Try so many settings of each model that the recipe has ranges for, or of some, and leave what came out in `out`.
 
     The first are the recipe's own, so that no search ends below them. They are judged on the validation fold by what
     a training of the model is judged by (see `watched_by`), at their best epoch where there are any. Settings that
@@ -134,7 +134,7 @@ def tune(
     search.
     """
     device = resolve_device(device)
-    searched = recipe.to_search(label)
+    searched = recipe.to_search(labels)
     require_place(out, BEST, overwrite=overwrite or resume)
     split = without_test(read_split(recipe))
     require_values(recipe.evaluation.parsed, split.validation.held_out.matrix)

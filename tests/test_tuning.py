@@ -201,12 +201,12 @@ def test_a_model_that_cannot_fold_in_sees_the_validation_histories_and_nothing_h
 
 
 def test_more_trials_of_a_finished_search_are_those_of_a_longer_one(inputs, whole):
-    search(inputs, 2, label="ease")
+    search(inputs, 2, labels=["ease"])
     with pytest.raises(OutputError, match="exists already"):
         search(inputs, 3)
     with pytest.raises(OutputError, match="was begun with another recipe"):
         search(inputs, 3, {"models.ease.l2": 6}, resume=True)
-    search(inputs, 12, label="ease", resume=True)
+    search(inputs, 12, labels=["ease"], resume=True)
     assert told(inputs / "out").equals(told(whole[0] / "out", "ease"))
     assert not (inputs / "out.partial").exists()
 
@@ -258,7 +258,7 @@ def test_a_search_that_goes_on_names_its_first_run(here, whole):
     with_ranges(here)
     recipe = read_recipe(here / "tiny.yaml")
     for trials in (1, 2):
-        found = tuning.tune(recipe, here / "out", trials=trials, label="ease", resume=trials > 1)
+        found = tuning.tune(recipe, here / "out", trials=trials, labels=["ease"], resume=trials > 1)
     client = MlflowClient(found.tracker.uri)
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id], order_by=["start_time"])
     first, second = (run for run in runs if run.info.run_name == "tune tiny")
@@ -276,24 +276,24 @@ def test_a_full_disk_costs_one_trial(inputs, whole, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(DiskFull, match="no space left on the disk"):
         patch.setattr(Trial, "model_dump_json", full)
-        search(inputs, 12, label="ease")
-    search(inputs, 12, label="ease", resume=True)
+        search(inputs, 12, labels=["ease"])
+    search(inputs, 12, labels=["ease"], resume=True)
     assert told(inputs / "out").equals(told(whole[0] / "out", "ease"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"number": 0, "state": "won"}', b"\xff"])
 def test_a_damaged_trial_is_told(content, inputs):
-    search(inputs, 2, label="ease")
+    search(inputs, 2, labels=["ease"])
     (inputs / "out" / "trials" / "ease" / "00001.json").write_bytes(content)
     with pytest.raises(OutputError, match=r"00001\.json is damaged; start again"):
-        search(inputs, 3, label="ease", resume=True)
+        search(inputs, 3, labels=["ease"], resume=True)
 
 
 def test_a_trial_that_is_gone_is_told(inputs):
-    search(inputs, 2, label="ease")
+    search(inputs, 2, labels=["ease"])
     (inputs / "out" / "trials" / "ease" / "00000.json").unlink()
     with pytest.raises(OutputError, match=r"00001\.json: the trials before it are gone"):
-        search(inputs, 3, label="ease", resume=True)
+        search(inputs, 3, labels=["ease"], resume=True)
 
 
 # What becomes of trials.
@@ -317,7 +317,7 @@ def test_settings_that_do_not_work_do_not_end_the_search(error, reason, inputs, 
         return fit(self, histories, options)
 
     monkeypatch.setattr(EASE, "fit", fails)
-    found = search(inputs, 12, label="ease")
+    found = search(inputs, 12, labels=["ease"])
     failed = [trial for trial in found.trials["ease"] if trial.state == "failed"]
     assert failed
     assert {(trial.reason, trial.value) for trial in failed} == {(reason, None)}
@@ -332,7 +332,7 @@ def test_a_mistake_of_ours_ends_the_search(inputs, monkeypatch):
 
     monkeypatch.setattr(EASE, "fit", fails)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        search(inputs, 2, label="ease")
+        search(inputs, 2, labels=["ease"])
 
 
 def test_a_search_that_found_nothing_says_why(inputs, monkeypatch):
@@ -341,7 +341,7 @@ def test_a_search_that_found_nothing_says_why(inputs, monkeypatch):
 
     monkeypatch.setattr(EASE, "fit", fails)
     with pytest.raises(ModelError, match="ease: every trial failed, first with: needs 300 GB"):
-        search(inputs, 2, label="ease")
+        search(inputs, 2, labels=["ease"])
 
 
 def test_a_training_that_falls_behind_is_given_up(inputs, monkeypatch):
@@ -443,7 +443,7 @@ def test_optuna_says_nothing_pickles_nothing_and_leaves_the_logging_alone(inputs
     level = logging.getLogger("optuna").level
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        search(inputs, 11, label="mult-vae")
+        search(inputs, 11, labels=["mult-vae"])
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("optuna").level == level
 
@@ -469,6 +469,13 @@ def test_the_command_prints_what_it_found(alone):
     assert call("tune", "tiny.yaml", "--trials", 4, "--out", "found", "--resume", "--quiet").out == ""
 
 
+def test_the_command_searches_for_every_model_that_is_named(alone):
+    for named in (["mult-vae", "ease"], ["ease"]):
+        words = [word for label in named for word in ("--model", label)]
+        done = call("tune", "tiny.yaml", "--trials", 1, *words, "--out", "-".join(named), "--json")
+        assert sorted(json.loads(done.out)["trials"]) == sorted(named)
+
+
 def test_the_command_prints_json(alone):
     done = call(
         "tune", "tiny.yaml", "--trials", 2, "--model", "ease", "--seed", 3, "--set", "tune.ease.l2.low=50", "--json"
@@ -487,6 +494,7 @@ def test_the_command_prints_json(alone):
         ("--set tune=null", "tune = None: a mapping of keys to values is wanted"),
         ("--set tune={}", "tiny: no ranges to search; write some into the recipe, such as tune: {ease: {l2: {low: …"),
         ("--model popularity", "tiny: popularity: no hyper-parameters to search for"),
+        ("--model ease --model popularity", "tiny: popularity: no hyper-parameters to search for"),
         ("--model eese", "--model eese: no model of this recipe; did you mean 'ease'?"),
         ("--trials 0", "invalid value for '--trials'"),
         ("--resume", "--resume: say with --out which search is to go on"),
@@ -534,4 +542,4 @@ def test_a_model_that_is_judged_by_another_metric_than_the_recipes_is_told(input
 
 def test_a_recipe_without_ranges_says_so(inputs):
     with pytest.raises(RecipeError, match="no ranges to search for mult-vae"):
-        search(inputs, 2, {"tune": {"ease": {"l2": [1, 2]}}}, label="mult-vae")
+        search(inputs, 2, {"tune": {"ease": {"l2": [1, 2]}}}, labels=["mult-vae"])
