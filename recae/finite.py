@@ -38,6 +38,8 @@ def way_out(model: Any, histories: csr_matrix) -> str:
     blamed = [name for name in usual if name == "learning_rate" or now[name] > FAR * max(1, usual[name])]
     ways = [f"lower {' or '.join(f'{name} (it is {now[name]:g})' for name in blamed)}"] if blamed else []
     largest = float(np.abs(histories.data).max(initial=0))
+    if not np.isfinite(largest):
+        return "give values that are finite numbers"
     if largest > LARGE:
         ways.append(f"scale the values down (they reach {largest:g})")
     return ", or ".join(ways) or "give settings nearer to their defaults"

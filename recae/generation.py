@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 from scipy.stats import rankdata
 
-from recae.histories import digests, presence
+from recae.histories import digests, evenly, presence
 from recae.models.base import Generator
 
 BLOCK = 128
@@ -108,7 +108,7 @@ def nearest_likeness(histories: csr_matrix, others: csr_matrix) -> NDArray[np.fl
 
 def some_of(users: int) -> NDArray[np.int64]:
     """Return the rows of the users, evenly drawn, who are compared with all others one by one."""
-    return np.unique(np.linspace(0, max(0, users - 1), min(users, COMPARED)).round().astype(np.int64))
+    return evenly(users, COMPARED)
 
 
 class Onlooker:

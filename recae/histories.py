@@ -57,6 +57,11 @@ def by_length(seen: csr_matrix, exponent: float) -> csr_matrix:
     return csr_matrix((np.repeat(weights, lengths).astype(np.float32), seen.indices, seen.indptr), shape=seen.shape)
 
 
+def evenly(rows: int, most: int) -> NDArray[np.int64]:
+    """Return which of so many rows are taken where `most` are wanted: all, or some at equal distances."""
+    return np.unique(np.linspace(0, max(0, rows - 1), min(rows, most)).round().astype(np.int64))
+
+
 def users_of_items(seen: csr_matrix) -> NDArray[np.float64]:
     """Return how many of the users of histories of ones each item has, (items), one where there is none."""
     return np.maximum(np.bincount(seen.indices, minlength=seen.shape[1]), 1.0)

@@ -31,6 +31,7 @@ MODEL_NAMES = (
     "rating-als",
     "bpr",
     "ease",
+    "edlae",
     "rdlae",
     "elsa",
     "spectral",

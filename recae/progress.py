@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class TrainingSummary:
     """What an iterative fit did: how many epochs it ran, and the figures measured at each of them, in order.
 
     `best_epoch`, counted from 1, is the one whose weights the model kept, by the figure of the key `watched`, if any.
+    `chosen` is what became of hyper-parameters that were left open, and what else the fit chose, by name.
     """
 
     epochs: int
@@ -27,6 +29,7 @@ class TrainingSummary:
     seconds: float
     curve: list[dict[str, float]]
     watched: str | None = None
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 Listener = Callable[[Step], None]

@@ -97,9 +97,9 @@ def _read_choices(key: str, raw: dict[str, Any], made: Callable[[Any], Any]) -> 
     if not isinstance(choices, list) or not choices:
         raise RecipeError(f"{key} = {short(repr(choices))}: a list of choices is wanted")
     values = [plain(made(choice)) for choice in choices]
-    twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
-    if twice is not None:
-        raise RecipeError(f"{key}: {twice} is there twice")
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise RecipeError(f"{key}: {'null' if value is None else value} is there twice")
     return Choices(tuple(values))
 
 

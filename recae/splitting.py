@@ -264,7 +264,8 @@ def _carved(train: Interactions, test: Interactions, *, seed: int, users: int, s
         Fold(remaining.rows(chosen_by), carved.rows(chosen_by)),
         Fold(history, held_out),
         dropped={UNKNOWN_ITEM: _events(test) - _events(found), SEEN_ITEM: _events(found) - _events(held_out)},
-        advice=f"some training users need {SHORTEST_TO_HOLD_OUT} items, and the test file needs items of training",
+        advice=f"some training users need {SHORTEST_TO_HOLD_OUT} items, and the test file needs items of training that "
+        "its users do not have there",
     )
 
 

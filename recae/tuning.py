@@ -165,7 +165,7 @@ def tune(
             one, failed = next(iter(found.items()))
             raise ModelError(f"{one}: every trial failed, first with: {failed[0].reason}")
         _write(search, recipe, split, device, workspace)
-        for name in (BEST, "trials.parquet", PAGE):
+        for name in ("recipe.yaml", BEST, "trials.parquet", PAGE):
             parent.artifact(workspace / name)
     shutil.rmtree(workspace / "checkpoints", ignore_errors=True)
     move_directory(workspace, out, overwrite=overwrite or goes_on)

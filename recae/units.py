@@ -1,7 +1,10 @@
 """What the units of a sparse autoencoder respond to, by name: how often each fires, and its top items.
 
-units   unit (its number), fires (for what share of the users), rank (from 1), item_id, weight, and title where
-        titles are known; the units that fire most come first, and of each its items by descending weight
+units   unit (its number), fires (for what share of the users), rank (from 1), item_id, weight (in the output), excess
+        (of that weight over what is usual for the item, in standard deviations), lift where a log was counted in (how
+        many times as often as all its users those have the item for whom the unit fires), and title where titles are
+        known; the units that fire most come first, and of each its items by descending lift; without a log, and for a
+        unit that fires for nobody in it, by descending excess
 """
 
 from collections.abc import Iterator
@@ -11,7 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from torch import Tensor
 
 from recae.artifact import FittedModel
 from recae.errors import InputError, ModelError
@@ -63,7 +68,9 @@ def require_units(model: FittedModel) -> HasUnits:
 def name_units(model: FittedModel, read: Histories | None = None, *, top: int = 10) -> NamedUnits:
     """Return the units, and how often each fires for the users of a log, by default those of the training.
 
-    Users without an item that the model knows do not count. InputError for a `top` below 1.
+    The items that name a unit are those that more of the users have for whom it fires; of the training's users, of
+    whom that is no longer known, those whose output weight in it is large for them. Users without an item that the
+    model knows do not count. InputError for a `top` below 1.
     """
     if top < 1:
         raise InputError(f"--top {top}: ask for at least 1 item of each unit")
@@ -72,7 +79,7 @@ def name_units(model: FittedModel, read: Histories | None = None, *, top: int = 
         matrix = read.histories.matrix
         histories = matrix[np.flatnonzero(np.diff(matrix.indptr))]
     found = require_units(model).units(top, histories)
-    fires, items, weights = (tensor.cpu().numpy() for tensor in (found.fires, found.items, found.weights))
+    fires, items = found.fires.cpu().numpy(), found.items.cpu().numpy()
     order, top = np.argsort(-fires, kind="stable"), items.shape[1]
     item = items[order].ravel()
     columns = {
@@ -80,11 +87,19 @@ def name_units(model: FittedModel, read: Histories | None = None, *, top: int = 
         "fires": pa.array(np.repeat(fires[order], top)),
         "rank": pa.array(np.tile(np.arange(1, top + 1, dtype=np.int32), len(order))),
         "item_id": pa.array(model.items.to_ids(item)),
-        "weight": pa.array(weights[order].ravel()),
+        "weight": _column(found.weights, order),
+        "excess": _column(found.excesses, order),
     }
+    if found.lifts is not None:
+        columns["lift"] = _column(found.lifts, order)
     if "title" in model.item_table:
         columns["title"] = pa.array(model.item_table["title"].iloc[item].astype("string"))
     return NamedUnits(pa.table(columns), top)
+
+
+def _column(of_units: Tensor, order: NDArray[np.integer]) -> pa.Array:
+    """Return what is known of units' items, units × top, in the order of a table's rows."""
+    return pa.array(of_units.cpu().numpy()[order].ravel())
 
 
 def write_units(model: FittedModel, units: NamedUnits, out: Path, *, overwrite: bool = False) -> Written:

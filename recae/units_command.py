@@ -1,5 +1,6 @@
 """The command that names the units of a sparse autoencoder: units."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -26,14 +27,14 @@ def units(
     model_dir: ModelDir,
     events: Annotated[
         Path | None,
-        typer.Argument(metavar="EVENTS", help=f"Whose units to count; without it, the training's. {LOG}"),
+        typer.Argument(
+            metavar="EVENTS",
+            help="Whose units to count, and to name by the items that more of those have for whom a unit fires; "
+            f"without it, the training's, named by output weights that are large for their items. {LOG}",
+        ),
     ] = None,
-    top: Annotated[
-        int, typer.Option("--top", help="How many items of each unit to name, those of its largest output weights.")
-    ] = 10,
-    n: Annotated[
-        int, typer.Option("-n", help="How many units to print, those that fire most; --json and --out have all.")
-    ] = 20,
+    top: Annotated[int, typer.Option("--top", help="How many items of each unit to name.")] = 10,
+    n: Annotated[int, typer.Option("-n", help="How many units to print, those that fire most; --out has all.")] = 20,
     out: Annotated[
         Path | None, typer.Option("--out", help="A .parquet file to write; it appears whole or not at all.")
     ] = None,
@@ -47,7 +48,7 @@ def units(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say for what share of the users each unit of a sparse autoencoder fires, and to which items it adds most."""
+    """Say for what share of the users each unit of a sparse autoencoder fires, and which items it stands for."""
     if n < 0:
         raise InputError(f"-n {n}: ask for at least 0 units to print")
     if out is not None:
@@ -68,9 +69,10 @@ def units(
     if out is not None:
         write_units(model, named, out, overwrite=overwrite)
     if as_json:
-        console.print_json({"out": out and str(out), "units": list(named), "notes": notes})
+        totals = {"all_units": len(named), "dead_units": named.dead}
+        console.print_json({"out": out and str(out), **totals, "units": list(islice(named, n)), "notes": notes})
     elif not quiet:
-        console.print_units(list(named)[:n])
+        console.print_units(list(islice(named, n)))
         console.say(f"{len(named):,} units, {named.dead:,} of which fire for nobody")
         if out is not None:
             console.say(f"{out}: {named.table.num_rows:,} rows")

@@ -63,11 +63,12 @@ class ObservedOnly(Protocol):
 def watched_by(model: object, main: Metric = WATCHED) -> Metric:
     """Return the metric by which a model's training is to be judged, where `main` is the first that is asked for.
 
-    A metric of values, if that is what is asked for, or if the model learns from observed values alone, which does not
-    teach it who touches what; WATCHED for all others, and for a model that has no values to predict.
+    That is `main` where each user has a figure of it that the model can be asked for, and otherwise WATCHED; but rmse
+    where a model learns from observed values alone, which does not teach it who touches what.
     """
-    if predictor_of(model) is None:
-        return WATCHED
-    if main.is_of_values:
+    predicts = predictor_of(model) is not None
+    if main.is_of_values and predicts:
         return main
-    return Metric("rmse") if isinstance(model, ObservedOnly) and model.unseen == 0 else WATCHED
+    if predicts and isinstance(model, ObservedOnly) and model.unseen == 0:
+        return Metric("rmse")
+    return WATCHED if main.is_of_values or not main.is_per_user else main

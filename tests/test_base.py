@@ -55,6 +55,8 @@ def test_what_was_learned_is_finite_or_refused_in_one_line_without_a_warning() -
     assert str(caught.value) == "toy: what it has learned is not finite; lower l2 (it is 200000)"
     with pytest.raises(Diverged, match=r"not finite; scale the values down \(they reach 1e\+30\)$"):
         Toy().fit(1e30 * seen)
+    with pytest.raises(Diverged, match=r"not finite; give values that are finite numbers$"):
+        Toy().fit(np.nan * seen)
     with pytest.raises(Diverged, match=r"not finite; give settings nearer to their defaults$"):
         Toy().fit(seen)
 

@@ -44,7 +44,7 @@ LAYERS = [
     "tuning",
     "jobs",
     "units uses manual advice",
-    "serving doctor console options",
+    "doctor console options",
     "data_commands model_commands tune_command units_command uses_commands",
     "cli",
 ]
@@ -91,6 +91,11 @@ def imported(module: str) -> set[str]:
             assert node.level == 0, f"recae.{module} imports relatively"
             names |= {f"{node.module}.{name.name}" for name in node.names}
     return names
+
+
+def test_every_name_has_a_module() -> None:
+    named = {name for line in LAYERS for name in line.split()} | set().union(*ONLY_IN.values())
+    assert named <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -15,13 +15,14 @@ from torch import Tensor
 from recae.errors import ModelError
 from recae.models import build
 from recae.models.base import FitOptions, Recommender, hyper_parameters_of, settings_for
-from recae.models.hybrid import USUAL, WEIGHTS, Hybrid
+from recae.models.hybrid import USUAL, WEIGHTS, Hybrid, Weighed, _alike
 from recae.models.infinite_ae import InfiniteAE
 from recae.models.kernel_ae import KernelAE
 from recae.models.memory import Inverse, Weights, landmarks_of
 from recae.models.mult_vae import MultVAE
 from recae.models.rdlae import RDLAE
 from recae.models.spectral import Spectral
+from recae.validation import Validation
 
 
 def histories(seed: int = 0, users: int = 30, items: int = 12, density: float = 0.3) -> csr_matrix:
@@ -176,6 +177,13 @@ SMALL = {
 }
 
 
+@pytest.fixture
+def by_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a few validation users choose a hybrid's weights."""
+    monkeypatch.setattr("recae.models.hybrid.FEWEST", 1)
+
+
+@pytest.mark.usefixtures("by_a_few")
 def test_a_hybrid_s_score_is_the_sum_of_its_parts() -> None:
     board = checkerboard()
     model = Hybrid(**SMALL, l2=1.0).fit(board.history, FitOptions(validation=board))
@@ -185,11 +193,24 @@ def test_a_hybrid_s_score_is_the_sum_of_its_parts() -> None:
     assert min(abs(ratio - weight) for weight in WEIGHTS) < 1e-4
 
 
-def test_without_validation_the_weight_is_the_usual_one() -> None:
+@pytest.mark.parametrize("few", [False, True])
+def test_without_validation_or_with_a_few_users_the_weight_is_the_usual_one(few: bool) -> None:
     board = checkerboard()
-    model = Hybrid(**SMALL, l2=1.0).fit(board.history)
+    model = Hybrid(**SMALL, l2=1.0).fit(board.history, FitOptions(validation=board if few else None))
     deep, memory = (float(part.score(board.history).std(correction=0)) for part in (model.deep_, model.memory_))
     assert float(model.weight_) * memory / deep == pytest.approx(USUAL, rel=1e-4)
+    assert model.filter_ is None
+
+
+def test_what_does_not_tell_items_apart_weighs_nothing() -> None:
+    """A spread that is rounding would make a weight of a million."""
+    model = Hybrid(**SMALL, l2=1.0).fit(csr_matrix(np.ones((60, 40), dtype=np.float32)))
+    assert float(model.weight_) < 100
+
+
+def weighed(model: Hybrid, graph: Any, board: Validation) -> Weighed:
+    alike = [_alike(model.deep_, part, board.history) for part in (model.memory_, graph)]
+    return model._best_weights(graph, board, alike)
 
 
 class Backwards:
@@ -206,20 +227,61 @@ def test_the_weights_are_what_validation_users_like_best() -> None:
     board = checkerboard()
     model, graph = Hybrid(**SMALL, l2=1.0).fit(board.history), Spectral(factors=8).fit(board.history)
     wrong: Any = Backwards(graph)
-    assert model._best_weights(wrong, board, board.history) == (0.0, 0.0)
+    nothing = weighed(model, wrong, board)
+    assert (nothing.memory, nothing.graph) == (0.0, 0.0)
+    assert nothing.alone == nothing.together == 1.0
     model.deep_ = Backwards(model.deep_)  # type: ignore[assignment]
-    memory, filtered = model._best_weights(wrong, board, board.history)
-    assert memory > 0
-    assert filtered == 0
+    by_memory = weighed(model, wrong, board)
+    assert by_memory.memory > 0 == by_memory.graph
+    assert by_memory.together == 1.0 > by_memory.alone
     model.memory_ = Backwards(model.memory_)  # type: ignore[assignment]
-    memory, filtered = model._best_weights(graph, board, board.history)
-    assert memory == 0
-    assert filtered > 0
+    by_graph = weighed(model, graph, board)
+    assert by_graph.graph > 0 == by_graph.memory
 
 
+def test_the_filter_is_kept_by_how_sure_its_gain_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = checkerboard()
+    model, graph = Hybrid(**SMALL, l2=1.0).fit(board.history), Spectral(factors=8).fit(board.history)
+    model.memory_ = Backwards(model.memory_)  # type: ignore[assignment]
+    model.deep_ = Backwards(model.deep_)  # type: ignore[assignment]
+    for sure, kept in ((-np.inf, True), (np.inf, False)):
+        monkeypatch.setattr("recae.models.hybrid.SURE", sure)
+        assert (weighed(model, graph, board).graph > 0) == kept
+
+
+def test_a_few_validation_users_from_first_to_last_are_asked_where_there_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = checkerboard()
+    model, graph = Hybrid(**SMALL, l2=1.0).fit(board.history), Spectral(factors=8).fit(board.history)
+    asked = []
+
+    class Heard(Backwards):
+        def score(self, histories: csr_matrix) -> Tensor:
+            asked.append(histories)
+            return self.right.score(histories)
+
+    monkeypatch.setattr("recae.models.hybrid.JUDGES", 3)
+    weighed(model, Heard(graph), board)
+    users = board.history.shape[0]
+    expected = board.history[[0, round((users - 1) / 2), users - 1]]
+    assert (asked[-1] != expected).nnz == 0
+
+
+def test_what_only_the_other_deep_part_has_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"hybrid: hidden, gamma: not with mult-vae for the deep part; leave them out"):
+        Hybrid(deep="mult-vae", hidden=7, gamma=0.1)
+    board = checkerboard()
+    wide = Hybrid(hidden=7, linear_items=board.history.shape[1] - 1)
+    with pytest.raises(ModelError, match=r"hidden: not with .*, which it is for .* items, more than linear_items"):
+        wide.fit(board.history)
+
+
+@pytest.mark.usefixtures("by_a_few")
 def test_a_filter_that_validation_users_gain_by_is_a_part_of_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
     board = checkerboard()
-    monkeypatch.setattr(Hybrid, "_best_weights", lambda *_: (0.5, 2.0))
+    monkeypatch.setattr(Hybrid, "_best_weights", lambda *_: Weighed(0.5, 2.0))
+    monkeypatch.setattr("recae.models.hybrid._alike", lambda *_: 1.0)
     model = Hybrid(**SMALL, l2=1.0, factors=8).fit(board.history, FitOptions(validation=board))
     assert model.filter_ is not None
     expected = model.deep_.score(board.history)
@@ -233,6 +295,9 @@ def test_a_filter_that_validation_users_gain_by_is_a_part_of_the_score(monkeypat
     narrow = {name: tensor[1:] if name == "filter.vectors" else tensor for name, tensor in model.state().items()}
     with pytest.raises((ValueError, IndexError)):
         Hybrid(**SMALL, l2=1.0, factors=8).restore(narrow)
+    unweighed = {name: tensor for name, tensor in model.state().items() if name != "filter_weight"}
+    with pytest.raises(ValueError, match="filter_weight"):
+        Hybrid(**SMALL, l2=1.0, factors=8).restore(unweighed)
 
 
 def test_the_deep_part_may_begin_at_a_filter() -> None:
@@ -264,11 +329,31 @@ def test_the_hybrid_of_a_wide_catalogue_fits_and_is_restored_without_being_told_
     assert torch.equal(restored.score(board.history), model.score(board.history))
 
 
+@pytest.mark.usefixtures("by_a_few")
+def test_a_hybrid_tells_what_it_chose() -> None:
+    board = checkerboard()
+    chosen = Hybrid(**SMALL, l2=1.0).fit(board.history, FitOptions(validation=board)).training_.chosen
+    assert chosen.items() >= {"deep": "rec-vae", "gamma": 0.005, "batch_size": 250, "history_exponent": 0.4}.items()
+    assert not chosen.keys() & SMALL.keys()
+    assert chosen["memory"] in WEIGHTS
+    assert chosen["together"] == 1.0
+    without = Hybrid(**SMALL, l2=1.0).fit(board.history).training_.chosen
+    assert [without[name] for name in ("memory", "graph", "alone", "together")] == [USUAL, 0.0, None, None]
+
+
 def test_default_is_the_hybrid() -> None:
     assert build("default") == build("hybrid")
     assert build("default", l2=7.0) == Hybrid(l2=7.0)
     with pytest.raises(ModelError, match="unknown model 'defualt'; did you mean 'default'"):
         build("defualt")
+
+
+def test_the_memory_of_the_deep_part_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = histories(items=50)
+    monkeypatch.setattr("recae.device.available_memory", lambda device: 10**9)
+    Hybrid(latent=9).require_memory(seen, "cpu")
+    with pytest.raises(ModelError, match=r"^hybrid: rec-vae for its weights .* GB are available; use narrower layers"):
+        Hybrid(latent=1_000_000).require_memory(seen, "cpu")
 
 
 def test_memory_that_will_not_do_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:

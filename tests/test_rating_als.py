@@ -98,6 +98,13 @@ def test_the_objective_that_is_told_is_the_one_that_is_documented() -> None:
     assert told[0].figures["loss"] == pytest.approx((squares + 0.2 * deviation * penalty) / train.nnz, rel=1e-4)
 
 
+def test_the_loss_of_very_large_values_is_finite() -> None:
+    train, _ = tastes(users=60)
+    losses = [step["loss"] for step in RatingALS(factors=3).fit(1e30 * train).training_.curve]
+    expected = [1e60 * step["loss"] for step in RatingALS(factors=3).fit(train).training_.curve]
+    np.testing.assert_allclose(losses, expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("unit", [1e-3, 50.0])
 def test_values_in_another_unit_are_predicted_in_it(unit: float) -> None:
     train, _ = tastes(users=60)

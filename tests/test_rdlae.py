@@ -1,4 +1,4 @@
-"""RDLAE next to the formulas of its papers, and to figures that an independent implementation measured."""
+"""EDLAE and RDLAE next to the formulas of its papers, and to figures that an independent implementation measured."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,7 @@ from test_ease import figures, read_strong_split
 
 from recae.errors import ModelError
 from recae.models.ease import EASE
+from recae.models.edlae import EDLAE
 from recae.models.rdlae import RDLAE
 
 seeds = st.integers(0, 2**32 - 1)
@@ -43,9 +44,9 @@ def test_without_relaxation_it_is_the_least_squares_solution_with_a_zero_diagona
     seed: int, l2: float, dropout: float
 ) -> None:
     seen = histories(seed)
-    model = RDLAE(l2=l2, dropout=dropout, relaxation=0.0).fit(seen)
     weights = best_columns(seen, l2, dropout, np.zeros(12))
-    np.testing.assert_allclose(model.state()["weights"].numpy(), weights, rtol=1e-4, atol=1e-6)
+    for model in (EDLAE(l2=l2, dropout=dropout), RDLAE(l2=l2, dropout=dropout, relaxation=0.0)):
+        np.testing.assert_allclose(model.fit(seen).state()["weights"].numpy(), weights, rtol=1e-4, atol=1e-6)
 
 
 @given(seed=seeds, l2=st.floats(0.1, 1000), dropout=rates, relaxation=rates)

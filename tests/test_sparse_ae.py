@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix, random_array
 
 from recae.autoencoder.batches import batch_of
 from recae.autoencoder.likelihoods import Reconstruction
-from recae.autoencoder.sparse import SparseNetwork, best_constant, divergence_from, mean_read
+from recae.autoencoder.sparse import SparseNetwork, best_constant, divergence_from, excess, mean_read
 from recae.errors import ModelError
 from recae.histories import valued
 from recae.models import build
@@ -121,8 +121,11 @@ def test_units_are_named_by_the_items_that_go_together(sparsity: str) -> None:
 
     assert units.items.shape == units.weights.shape == (12, 5)
     weight = model.embed_items()[:, :-1]
+    far = excess(weight)
+    assert units.lifts is None
     for unit in range(12):
-        assert units.items[unit].tolist() == torch.argsort(-weight[:, unit])[:5].tolist()
+        assert units.items[unit].tolist() == torch.argsort(-far[:, unit])[:5].tolist()
+        torch.testing.assert_close(units.excesses[unit], far[units.items[unit], unit])
         torch.testing.assert_close(units.weights[unit], weight[units.items[unit], unit])
     if sparsity == "top-k":
         firing = torch.nonzero(units.fires > 0.1).flatten()
@@ -130,6 +133,63 @@ def test_units_are_named_by_the_items_that_go_together(sparsity: str) -> None:
         kinds = units.items[firing] // 6
         assert (kinds == kinds[:, :1]).float().mean() > 0.8
         assert set(kinds[:, 0].tolist()) == {0, 1, 2, 3}
+
+
+def planted(kinds: int = 4, each: int = 6, users: int = 50) -> tuple[csr_matrix, Any]:
+    """Users of four kinds and a model with one unit for each: its six items, which one user of another kind has, too.
+
+    Item 24 everybody has, and its output weight is the largest in every unit; item 25 one user has, of the first kind,
+    and its weight is above 0, though hardly, in the first unit alone. The fifth unit fires for nobody.
+    """
+    rng = np.random.default_rng(0)
+    seen = np.zeros((kinds * users, kinds * each + 2), np.float32)
+    weight = np.zeros((kinds * each + 2, kinds + 1), np.float32)
+    for kind in range(kinds):
+        own = np.arange(kind * each, (kind + 1) * each)
+        seen[kind * users : (kind + 1) * users, own] = 1
+        seen[(kind + 1) % kinds * users + 1 + np.arange(each), own] = 1
+        weight[own, kind] = 1
+    seen[:, -2], seen[0, -1] = 1, 1
+    reads = weight.copy()
+    weight[:-2] += 0.1 * rng.random((kinds * each, kinds + 1))
+    weight[-2] = 2 + 0.1 * rng.random(kinds + 1)
+    weight[-1, 0] = 0.01
+    model = build("sparse-ae", latent=kinds + 1, active=1)
+    network = model.build_network(len(weight))
+    state = {name: torch.zeros(tensor.shape) for name, tensor in network.state_dict().items()}
+    state["encoder.input.weight"], state["decoder.output.weight"] = torch.from_numpy(reads), torch.from_numpy(weight)
+    return csr_matrix(seen), model.restore(state)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_everybody_has_and_what_one_has_does_not_name_a_unit(counted: bool) -> None:
+    seen, model = planted()
+    units = model.units(top=6, histories=seen if counted else None)
+    assert (model.embed_items()[:, :-1].argmax(dim=0) == 24).all()
+    for unit in range(4):
+        assert set(units.items[unit].tolist()) == set(range(6 * unit, 6 * unit + 6))
+    if counted:
+        # Of the 51 users who have an item 50 fire the unit; by chance a quarter would, and ten are added to both.
+        torch.testing.assert_close(units.lifts[:4], torch.full((4, 6), 60 / (51 / 4 + 10)))
+        assert units.fires.tolist() == [0.25] * 4 + [0]
+
+
+def test_a_unit_that_fires_for_nobody_is_named_by_its_weights() -> None:
+    seen, model = planted()
+    counted, told = model.units(top=6, histories=seen), model.units(top=6)
+    assert counted.items[4].tolist() == told.items[4].tolist()
+    assert counted.lifts[4].tolist() == [1] * 6
+
+
+def test_lifts_are_counted_in_blocks_whatever_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, model = planted()
+    whole = model.units(top=26, histories=seen)
+    monkeypatch.setattr("recae.autoencoder.sparse.AT_ONCE", 7)
+    torch.testing.assert_close(vars(model.units(top=26, histories=5 * seen)), vars(whole))
+
+
+def test_one_unit_alone_has_no_excess() -> None:
+    assert excess(torch.tensor([[1.0], [2.0]])).tolist() == [[0], [0]]
 
 
 def test_units_of_other_histories_and_more_items_than_there_are() -> None:

@@ -45,13 +45,30 @@ def test_units_are_named_those_that_fire_most_first(folder: Path) -> None:
     fires = [unit["fires"] for unit in units]
     assert fires == sorted(fires, reverse=True)
     assert sum(fires) <= 2 + 1e-6
-    weight = model.model.embed_items()[:, :-1].numpy()
+    weight = model.model.embed_items()[:, :-1].numpy().astype(float)
+    spread = weight.std(axis=1)
+    excess = (weight - weight.mean(axis=1)[:, None]) / np.sqrt(spread**2 + spread.mean() ** 2)[:, None]
     titles = model.item_table["title"]
     for unit in units:
-        best = np.argsort(-weight[:, unit["unit"]], kind="stable")[:3]
+        best = np.argsort(-excess[:, unit["unit"]], kind="stable")[:3]
         assert unit["item_id"] == list(model.items.to_ids(best))
         assert unit["title"] == titles.iloc[best].tolist()
-        np.testing.assert_allclose(unit["weight"], weight[best, unit["unit"]])
+        np.testing.assert_allclose(unit["weight"], weight[best, unit["unit"]], rtol=1e-6)
+        np.testing.assert_allclose(unit["excess"], excess[best, unit["unit"]], rtol=1e-3)
+        assert "lift" not in unit
+
+
+def test_with_a_log_units_are_named_by_what_its_users_have_for_whom_they_fire(folder: Path) -> None:
+    model = load_model(folder / "sparse")
+    read = read_histories(model, folder / "log.csv")
+    units = list(name_units(model, read, top=3))
+    has = read.histories.matrix.toarray() > 0
+    fires = model.model.embed_users(read.histories.matrix).numpy() > 0
+    for unit in units:
+        firing = fires[:, unit["unit"]]
+        expected = (has[firing].sum(axis=0) + 10) / (has.sum(axis=0) * firing.mean() + 10)
+        np.testing.assert_allclose(unit["lift"], np.sort(expected)[::-1][:3], rtol=1e-5)
+        np.testing.assert_allclose(unit["lift"], expected[model.items.to_index(unit["item_id"])], rtol=1e-5)
 
 
 def test_of_the_training_s_own_log_units_fire_as_often_as_they_did(folder: Path) -> None:
@@ -81,11 +98,11 @@ def test_the_command_prints_writes_and_says_how_many_never_fire(inside: Path, tm
     assert "8 units, " in done.out
     assert f"{out}: 32 rows" in done.out
     table = pq.read_table(out)
-    assert table.column_names == ["unit", "fires", "rank", "item_id", "weight", "title"]
+    assert table.column_names == ["unit", "fires", "rank", "item_id", "weight", "excess", "lift", "title"]
     assert about(out)["model"] == "sparse-ae"
     frame = table.to_pandas()
     assert frame.groupby("unit")["rank"].apply(list).tolist() == [[1, 2, 3, 4]] * 8
-    assert (frame.groupby("unit")["weight"].diff().dropna() <= 0).all()
+    assert (frame.groupby("unit")["lift"].diff().dropna() <= 0).all()
 
 
 def test_without_titles_items_go_by_their_ids(inside: Path) -> None:
@@ -94,11 +111,15 @@ def test_without_titles_items_go_by_their_ids(inside: Path) -> None:
     assert done.out.count("; i") == 8
 
 
-def test_as_json_all_units_are_there(inside: Path) -> None:
-    done = call("units", "sparse", "--top", "99", "-n", "1", "--json")
-    units = json.loads(done.out)["units"]
-    assert len(units) == 8
-    assert {len(unit["item_id"]) for unit in units} == {ITEMS}
+def test_as_json_are_the_units_that_the_table_has_and_how_many_there_are(inside: Path) -> None:
+    told = json.loads(call("units", "sparse", "--top", "99", "-n", "3", "--json").out)
+    model = load_model(Path("sparse"))
+    every = list(name_units(model, top=99))
+    assert (told["all_units"], told["dead_units"]) == (8, sum(unit["fires"] == 0 for unit in every))
+    assert [unit["unit"] for unit in told["units"]] == [unit["unit"] for unit in every[:3]]
+    assert {len(unit["item_id"]) for unit in told["units"]} == {ITEMS}
+    assert len(json.loads(call("units", "sparse", "--json").out)["units"]) == 8
+    assert json.loads(call("units", "sparse", "-n", "0", "--json").out)["units"] == []
     assert call("units", "sparse", "--quiet").out == ""
 
 

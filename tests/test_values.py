@@ -177,8 +177,9 @@ def test_a_metric_is_watched_where_the_model_can_tell_it() -> None:
         (ratings, mae, mae),
         (ratings, Metric("recall", 5), rmse),
         ({"likelihood": "gaussian"}, rmse, rmse),
-        ({"likelihood": "gaussian"}, Metric("recall", 5), ndcg),
-        ({}, Metric("recall", 5), ndcg),
+        ({"likelihood": "gaussian"}, Metric("recall", 5), Metric("recall", 5)),
+        ({}, Metric("recall", 5), Metric("recall", 5)),
+        ({}, Metric("coverage", 5), ndcg),
     ):
         assert watched_by(build("mult-dae", **settings), main) == watched
     assert watched_by(build("mult-dae"), rmse) == watched_by(build("ease"), rmse) == ndcg

@@ -1,7 +1,8 @@
 """The network of sparse-ae: more units than a bottleneck has, of which few fire for a history.
 
 A unit fires where what it reads of a history is above its threshold. What it then gives is multiplied with its column
-of the output's weight and added to the logits, so a unit stands for the items whose weights in it are largest.
+of the output's weight and added to the logits. Popular items have large weights in many units, so a unit stands for
+the items whose weights in it are large for them (`excess`), or that more of the users have for whom it fires (`lift`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,10 @@ Sparsity = Literal["l1", "kl", "top-k"]
 
 AT_ONCE = 1024
 """How many histories are looked at together where all of them are."""
+
+BY_CHANCE = 10.0
+"""How many users are added to those who have an item and fire a unit, and to how many would by chance: a few users
+prove little."""
 
 WAKING = 0.1
 """What is added to the bias of a unit that is silent for a whole batch, of what a unit that fires gives on average."""
@@ -103,13 +108,50 @@ class SparseNetwork(Network):
 
 
 @torch.no_grad()
+def fired(network: SparseNetwork, batches: Iterable[Batch]) -> Iterator[Tensor]:
+    """Yield for each batch whether each unit fires for each user, users × units."""
+    for batch in batches:
+        yield network.firing(network.latent(network.read(batch)))
+
+
 def share_fired(network: SparseNetwork, batches: Iterable[Batch]) -> Tensor:
     """Return for what share of the users of all batches each unit fires, (units); of no users, 0."""
-    fired, users = torch.zeros_like(network.fires), 0
-    for batch in batches:
-        fired += network.firing(network.latent(network.read(batch))).sum(dim=0)
-        users += len(batch)
-    return fired / max(1, users)
+    total, users = torch.zeros_like(network.fires), 0
+    for fires in fired(network, batches):
+        total += fires.sum(dim=0)
+        users += len(fires)
+    return total / max(1, users)
+
+
+def lift(network: SparseNetwork, seen: csr_matrix, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Return what `share_fired` does, and the lift of each item in each unit, items × units.
+
+    seen: the histories, users × items, with a one for every item a user has; batches: the same, as they are read
+
+    The lift of an item in a unit is (n + s) / (e + s): n users have the item and fire the unit, e would if the two had
+    nothing to do with each other, and s is `BY_CHANCE`. It is 1 where there is nothing to tell.
+    """
+    users, items = seen.shape
+    have, firing, start = np.zeros((items, len(network.fires)), np.float32), torch.zeros_like(network.fires), 0
+    for fires in fired(network, batches):
+        block = seen[start : start + len(fires)]
+        have += block.T @ fires.cpu().numpy().astype(np.float32)
+        firing += fires.sum(dim=0)
+        start += len(fires)
+    share = firing / max(1, users)
+    of_items = torch.as_tensor(np.bincount(seen.indices, minlength=items), device=share.device, dtype=share.dtype)
+    return share, (torch.as_tensor(have, device=share.device) + BY_CHANCE) / (torch.outer(of_items, share) + BY_CHANCE)
+
+
+def excess(weight: Tensor) -> Tensor:
+    """Return how far output weights, items × units, are above what is usual for the item, in standard deviations.
+
+    (w - the item's mean over the units) / √(σ² + σ̄²), σ being the item's standard deviation over the units and σ̄ the
+    mean of all items': an item whose weights hardly differ, because it is rare, does not stand out by them.
+    """
+    deviation, mean = torch.std_mean(weight, dim=1, correction=0, keepdim=True)
+    usual = (deviation.square() + deviation.mean().square()).sqrt()
+    return (weight - mean) / usual.clamp(min=torch.finfo(usual.dtype).tiny)
 
 
 def mean_read(network: Network, histories: csr_matrix) -> Tensor:

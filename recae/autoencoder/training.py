@@ -111,7 +111,7 @@ def train(
         "validation held-out": digest(validation.held_out) if validation else None,
         "watched": validation.watched.key if validation else None,
     }
-    _require_memory(model, network, phases, device, validation)
+    require_room(model, network, device, phases=phases, validated=validation is not None)
     training = _begin(model, network, phases, seed, device)
     progress = training.progress
     if checkpoint is not None and checkpoint.exists():
@@ -148,20 +148,21 @@ def train(
     )
 
 
-def _require_memory(
-    model: Trainable, network: Network, phases: Sequence[Phase], device: str, validation: Validation | None
+def require_room(
+    model: Trainable, network: Network, device: str, *, phases: Sequence[Phase] = (), validated: bool = False
 ) -> None:
     """Refuse a network whose weights, gradients, moments, averages and best weights, as far as it has them, do not fit.
 
-    Row-sparse gradients are not counted: they are as large as a batch.
+    It may be one on torch's "meta" device, which has no weights yet. Without phases all of it is taken to move. Row-
+    sparse gradients are not counted: they are as large as a batch.
     """
     of_moved = 2 + (not network.row_sparse) + (model.averaging > 0)
-    moved = sum(_size(phase.moves or network) for phase in phases)
+    moved = sum(_size(phase.moves or network) for phase in phases) if phases else _size(network)
     require_memory(
         device,
-        (1 + (validation is not None)) * _size(network) + of_moved * moved,
+        (1 + validated) * _size(network) + of_moved * moved,
         f"{model.name} for its weights and their optimiser",
-        "use narrower layers, or fewer items",
+        "use narrower layers (latent, hidden), or fewer items",
     )
 
 

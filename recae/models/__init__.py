@@ -10,6 +10,7 @@ from recae.models.base import Recommender
 from recae.models.bpr import BPR
 from recae.models.cdae import CDAE
 from recae.models.ease import EASE
+from recae.models.edlae import EDLAE
 from recae.models.elsa import ELSA
 from recae.models.hybrid import Hybrid
 from recae.models.infinite_ae import InfiniteAE
@@ -36,6 +37,7 @@ _CLASSES: tuple[type[Recommender], ...] = (
     RatingALS,
     BPR,
     EASE,
+    EDLAE,
     RDLAE,
     ELSA,
     Spectral,

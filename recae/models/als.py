@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recae.errors import Diverged, ModelError
+from recae.finite import way_out
 from recae.histories import require_interactions, valued
 from recae.models.base import Count, EmbeddingKind, FitOptions, Positive, hyper_parameters, require_kind, require_width
 from recae.progress import Step, TrainingSummary
@@ -70,7 +71,7 @@ class ALS:
             try:
                 solver.fit(valued(histories), show_progress=False, callback=report)
             except ModelFitError as error:
-                raise Diverged("als: the factors are not finite; lower alpha or regularization") from error
+                raise Diverged(f"als: the factors are not finite; {way_out(self, histories)}") from error
         self.training_ = TrainingSummary(
             epochs=self.iterations,
             best_epoch=self.iterations,

@@ -73,6 +73,11 @@ class CDAE(NeuralRecommender):
         """Return an untrained network for the users that are known."""
         return CollaborativeNetwork(items, self.latent, len(self.known_), unit_length=self.unit_length)
 
+    def planned(self, histories: csr_matrix) -> CollaborativeNetwork:
+        """Return an untrained network for these users."""
+        users, items = histories.shape
+        return CollaborativeNetwork(items, self.latent, users, unit_length=self.unit_length)
+
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Train on these histories, and on those of the validation users that are not among them."""
         require_interactions(valued(histories, zeros=self.reconstruction.keeps_zeros), self.name)

@@ -25,7 +25,3 @@ class EASE(FullRankRecommender):
     def penalties(self, users: Tensor) -> Tensor:
         """Return l2 for each item."""
         return torch.full_like(users, self.l2)
-
-    def own_weights(self, diagonal: Tensor, penalties: Tensor) -> Tensor:
-        """Return zeros."""
-        return torch.zeros_like(diagonal)

@@ -14,7 +14,7 @@ from recae.device import require_memory
 from recae.errors import ModelError
 from recae.histories import multiply, presence, require_interactions
 from recae.kernels import gram, inverse
-from recae.models.base import Exponent, FitOptions, require_width
+from recae.models.base import Exponent, FitOptions, Unit, require_width
 from recae.profiling import stage
 from recae.scoring import Tiles
 from recae.tensors import require_tensors
@@ -22,6 +22,8 @@ from recae.tensors import require_tensors
 UserExponent = Annotated[
     Exponent, Field(description="how much less users with many items weigh: (mean items / items) to this power")
 ]
+
+DroppedShare = Annotated[Unit, Field(description="share of the interactions that would be dropped")]
 
 TOLERANCE = 1e-3
 """The largest error of an inverse in float32 that will do; beyond it all is done again in float64."""
@@ -38,7 +40,7 @@ class Solution:
 class FullRankRecommender(ABC):
     """A linear autoencoder in closed form: B = I - (XᵀX + Λ)⁻¹ · M, with diagonal Λ and M.
 
-    All a model brings is Λ, the penalties, and what the diagonal of B is to be, from which M follows; and, if it likes,
+    All a model brings is Λ, the penalties, and, if it likes, what the diagonal of B is to be, from which M follows, and
     how much each user counts.
     """
 
@@ -55,9 +57,9 @@ class FullRankRecommender(ABC):
     def penalties(self, users: Tensor) -> Tensor:
         """Return the diagonal of Λ, (items), given the weight of all users who have each item, (items)."""
 
-    @abstractmethod
     def own_weights(self, diagonal: Tensor, penalties: Tensor) -> Tensor:
-        """Return the diagonal of B, each item's weight in its own score, given those of (XᵀX + Λ)⁻¹ and of Λ."""
+        """Return the diagonal of B, each item's weight in its own score, given those of (XᵀX + Λ)⁻¹ and Λ: here, 0."""
+        return torch.zeros_like(diagonal)
 
     def fit(self, histories: csr_matrix, options: FitOptions = FitOptions()) -> Self:
         """Solve for B on the device; ModelError, before any work, where the memory will not do."""
@@ -122,6 +124,11 @@ class FullRankRecommender(ABC):
             needed = max(needed, 12 * items**2)
             what, instead = f"{what} in float64", f"raise l2, which is too small for float32, {instead}"
         require_memory(device, needed, what, instead)
+
+
+def penalties_with_dropout(l2: float, dropout: float, users: Tensor) -> Tensor:
+    """Return the diagonal of Λ, (items), for histories of which a share is dropped at random: see EDLAE."""
+    return l2 + dropout / (1 - dropout) * users
 
 
 def weights(inverse: Tensor, own: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
+import torch
 from pydantic import Field, NonNegativeInt
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -15,7 +16,7 @@ from recae.autoencoder.likelihoods import Likelihood, Reconstruction, require_re
 from recae.autoencoder.networks import Network
 from recae.autoencoder.objectives import Phase
 from recae.autoencoder.standard import Scale, Standard
-from recae.autoencoder.training import Trainable, train
+from recae.autoencoder.training import Trainable, require_room, train
 from recae.histories import require_interactions, valued
 from recae.models.base import (
     Count,
@@ -120,6 +121,16 @@ class NeuralRecommender(Trainable, ABC):
         )
         self.network_.forget_training()
         return self
+
+    def require_memory(self, histories: csr_matrix, device: str) -> None:
+        """Raise ModelError where a device does not have the memory for the weights and their optimiser."""
+        with torch.device("meta"):
+            network = self.planned(histories)
+        require_room(self, network, device)
+
+    def planned(self, histories: csr_matrix) -> Network:
+        """Return an untrained network for a fit to these histories."""
+        return self.build_network(histories.shape[1])
 
     def require_values(self, histories: csr_matrix) -> None:
         """Raise ModelError for values that the likelihood gives no chance."""

@@ -57,14 +57,16 @@ class RatingALS:
         of_items = of_users.T.tocsr()
         deviation = float(np.std(of_users.data, dtype=np.float64)) or 1.0
         self.deviation_ = torch.tensor(deviation, device=options.device)
+        in_deviations = of_items.multiply(1 / deviation).tocsr().astype(np.float32)
         lengths = torch.tensor(np.diff(seen.indptr), device=options.device)
         drawn = torch.randn(seen.shape[1], self.factors, generator=torch.Generator().manual_seed(options.seed))
         items = (SPREAD * deviation**0.5 * drawn).to(options.device)
         for iteration in range(self.iterations):
             users = ridge(items, of_users, self._penalty)
             items = ridge(users, of_items, self._penalty)
-            # At the items' best, their part of the objective is Σ r² - Σ q_i·Σ_u r_ui p_u.
-            explained = (items.double() * multiply(of_items, users).double()).sum()
+            # At the items' best, their part of the objective is Σ r² - Σ q_i·Σ_u r_ui p_u. In units of σ, of which
+            # float32 has the sums.
+            explained = (items.double() * multiply(in_deviations, users).double()).sum() * deviation
             penalty = self._penalty * (lengths * users.double().square().sum(dim=1)).sum()
             objective = float(np.square(of_users.data, dtype=np.float64).sum() - explained + penalty)
             curve.append({"loss": objective / seen.nnz})

@@ -1,4 +1,4 @@
-"""RDLAE: EASE with dropout in expectation, and some room for an item to explain itself."""
+"""RDLAE: EDLAE with some room for an item to explain itself."""
 
 from typing import Annotated, ClassVar
 
@@ -8,18 +8,16 @@ from torch import Tensor
 
 from recae.histories import by_length
 from recae.models.base import Positive, Unit, hyper_parameters
-from recae.models.linear import FullRankRecommender, UserExponent
+from recae.models.linear import DroppedShare, FullRankRecommender, UserExponent, penalties_with_dropout
 
 
 @hyper_parameters
 class RDLAE(FullRankRecommender):
-    """EASE for histories of which a share is dropped at random, and with a diagonal of at most `relaxation`.
+    """EDLAE with a diagonal of at most `relaxation`, and users who may count less, the more items they have.
 
-    Dropping each interaction with probability p, and averaging over all the ways to do so, adds p / (1 - p) times the
-    users of an item to its penalty: Steck, Autoencoders that don't overfit towards the Identity (2020),
-    who keeps the diagonal of B at zero (EDLAE: relaxation 0). To let it grow up to ξ instead is from Moon, Kim and
-    Lee, It's Enough: Relaxing Diagonal Constraints in Linear Autoencoders for Recommendation (2023): with
-    Λ the penalties and P = (XᵀX + Λ)⁻¹, B is I - P · diag(max(Λ, (1 - ξ) / diag(P))), and its diagonal no more than ξ.
+    To let the diagonal of B grow from zero (EDLAE: relaxation 0) up to ξ is from Moon, Kim and Lee, It's Enough:
+    Relaxing Diagonal Constraints in Linear Autoencoders for Recommendation (2023): with Λ the penalties and
+    P = (XᵀX + Λ)⁻¹, B is I - P · diag(max(Λ, (1 - ξ) / diag(P))), and its diagonal no more than ξ.
 
     A user of n items says something of n² pairs of them, so those with many items decide. `user_exponent` takes some of
     that back, a user's weight being (mean n / n) to its power; it is not from those papers, and docs/LOG.md has what it
@@ -29,7 +27,7 @@ class RDLAE(FullRankRecommender):
     name: ClassVar[str] = "rdlae"
 
     l2: Annotated[Positive, Field(description="weight of |B|² in what is minimised")] = 200.0
-    dropout: Annotated[Unit, Field(description="share of the interactions that would be dropped")] = 0.5
+    dropout: DroppedShare = 0.5
     relaxation: Annotated[Unit, Field(description="weight of an item in its own score, at most; 0: EDLAE")] = 0.2
     user_exponent: UserExponent = 0.0
 
@@ -39,7 +37,7 @@ class RDLAE(FullRankRecommender):
 
     def penalties(self, users: Tensor) -> Tensor:
         """Return l2, and for the dropout p / (1 - p) of the weight of an item's users."""
-        return self.l2 + self.dropout / (1 - self.dropout) * users
+        return penalties_with_dropout(self.l2, self.dropout, users)
 
     def own_weights(self, diagonal: Tensor, penalties: Tensor) -> Tensor:
         """Return what minimises without a bound, 1 - diag(P) Λ, or `relaxation` where that is less."""

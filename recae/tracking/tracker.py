@@ -193,7 +193,11 @@ class Run:
 
     def _metrics(self, what: str, figures: Sequence[tuple[str, float, int]]) -> None:
         now = time.time_ns() // 1_000_000
-        finite = [Metric(key, float(value), now, step) for key, value, step in figures if math.isfinite(value)]
+        finite = [
+            Metric(key, float(value), now, step)
+            for key, value, step in figures
+            if value is not None and math.isfinite(value)  # a card has None for what was not finite
+        ]
         self._batches(what, "metrics", finite, 1000)
 
     def _batches(self, what: str, kind: str, entries: Sequence[Any], size: int) -> None:
