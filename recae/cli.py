@@ -9,9 +9,10 @@ import io
 import re
 import sys
 import warnings
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -39,8 +40,9 @@ from recae.options import (
     TimeCol,
     UserCol,
     ValueCol,
-    name_of,
+    ValuesOfRecipe,
     names,
+    read_plan,
     show_warning,
 )
 
@@ -107,6 +109,10 @@ def main() -> None:
 @app.command()
 def compare(
     recipe: Recipe,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="LABEL", help="Compare this model of the recipe's alone; repeatable."),
+    ] = None,
     data: RecipeData = None,
     items: ItemTable = None,
     out: RecipeOut = None,
@@ -117,6 +123,7 @@ def compare(
     time_col: TimeCol = None,
     min_value: MinValue = None,
     min_items: MinItemsOfRecipe = None,
+    values: ValuesOfRecipe = None,
     duplicates: DuplicatesOfRecipe = None,
     skip_bad_rows: SkipBadRows = False,
     seed: RecipeSeed = None,
@@ -131,43 +138,49 @@ def compare(
         raise InputError("--resume: say with --out which run is to go on, such as --out runs/films/20260131-093000")
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
-    from recae.recipe import read_recipe, read_settings
-
-    columns = names(user_col, item_col, value_col, time_col)
-    overrides: dict[str, Any] = {f"data.columns.{name}": column for name, column in columns.items() if column}
-    if data is not None:
-        # Another log is another experiment: reports and runs do not go by the name of the recipe's own.
-        overrides |= {"data.path": str(data), "data.items": None, "name": name_of(data)}
-    if items is not None:
-        overrides["data.items"] = str(items)
-    rules = {"min_value": min_value, "min_items": min_items, "duplicates": duplicates}
-    overrides |= {f"data.{name}": rule for name, rule in rules.items() if rule is not None}
-    if skip_bad_rows:
-        overrides["data.skip_bad_rows"] = True
-    if seed is not None:
-        overrides["seed"] = seed
-    plan = read_recipe(recipe, overrides | read_settings(settings or []))
+    plan = read_plan(
+        recipe,
+        settings,
+        data=data,
+        items=items,
+        columns=names(user_col, item_col, value_col, time_col),
+        seed=seed,
+        skip_bad_rows=skip_bad_rows,
+        min_value=min_value,
+        min_items=min_items,
+        values=values,
+        duplicates=duplicates,
+    ).only(models or [])
     from recae import console, experiment
+    from recae.progress import Listener
     from recae.tracking import Tracker
 
     out = out or Path("runs") / plan.name / f"{datetime.now():%Y%m%d-%H%M%S}"
     speak = not (quiet or as_json)
-    if speak:
-        console.say(plan.resolved())
-
     trackers: list[Tracker] = []
+    listeners: list[Listener] = []
+    shown = ExitStack()
 
     def open_tracker(name: str) -> Tracker:
+        """Begin to speak, too: recipe, log and output are in order, and the first model is about to be fitted."""
+        if speak:
+            console.say(plan.resolved())
+        # Not before: bars would take what is said on stdout for theirs.
+        listeners.append(shown.enter_context(console.progress_bars(quiet)))
         trackers.append(Tracker(name))
         if trackers[0].lost:
             console.warn(trackers[0].lost)
         return trackers[0]
 
-    # The tracker is asked for when recipe, log and output are in order, and the first model is about to be fitted.
-    kept = resumable(out, experiment.workspace_of(out), begun=lambda: bool(trackers))
-    with kept, console.progress_bars(quiet) as listener:
+    with resumable(out, experiment.workspace_of(out), begun=lambda: bool(trackers)), shown:
         outcome = experiment.run(
-            plan, out, open_tracker=open_tracker, device=device, resume=resume, overwrite=overwrite, listener=listener
+            plan,
+            out,
+            open_tracker=open_tracker,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            listener=lambda step: listeners[0](step),
         )
     tracker = outcome.tracker
     if as_json:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recae.errors import EventsError, nearest
 
@@ -39,17 +39,22 @@ ARGUMENTS = {
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of a log's columns: None looks for the usual spellings; "" says that a log has no value or no time."""
+    """The names of a log's columns: None looks for the usual spellings; "" says that a log has no value or no time.
+
+    `wants_value` says that a log cannot do without values; it is no name, and does not make names differ.
+    """
 
     user: str | None = None
     item: str | None = None
     value: str | None = None
     time: str | None = None
+    wants_value: bool = field(default=False, compare=False)
 
     def choose(self, file: str, header: Sequence[str], ways: Mapping[str, str] = OPTIONS) -> dict[str, str]:
         """Return the name of each role's column in a table with this header: always two ids, a value or time if any.
 
-        Raises EventsError where an id's column or one that was asked for is missing, or a choice is not unique.
+        Raises EventsError where an id's column or one that was asked for is missing, or a choice is not unique; and
+        where there is no value, and one is wanted.
         """
         chosen: dict[str, str] = {}
         for role, asked in zip(OPTIONS, (self.user, self.item, self.value, self.time), strict=True):
@@ -60,6 +65,11 @@ class Columns:
             if name is None and role in (USER, ITEM):
                 kind = "user" if role == USER else "item"
                 raise EventsError(f"{file}: no {kind} column among {_listed(header)}; name it with {way}")
+            if name is None and role == VALUE and self.wants_value:
+                raise EventsError(
+                    f"{file}: values are to be kept, and no column of values found among {_listed(header)}; "
+                    f"name it with {way} (in a recipe data.columns.value)"
+                )
             if name is not None:
                 chosen[role] = name
         for name, times in Counter(chosen.values()).items():
@@ -69,12 +79,15 @@ class Columns:
         return chosen
 
 
-def choose_item(file: str, header: Sequence[str], asked: str | None = None) -> str:
-    """Return the name of the id column of an item table."""
+def choose_item(file: str, header: Sequence[str], asked: str | None = None, *, of_log: str | None = None) -> str:
+    """Return the name of the id column of an item table: `asked`, or a usual one, or what the log calls its own."""
     way = OPTIONS[ITEM]
     name = _usual(file, header, ITEM, way) if asked is None else _named(file, header, asked, way)
+    if name is None and of_log in header:
+        name = of_log
     if name is None or header.count(name) > 1:
-        raise EventsError(f"{file}: not one item id column among {_listed(header)}; call it item_id")
+        like_log = f", or {of_log} as in the log" if of_log and of_log != ITEM else ""
+        raise EventsError(f"{file}: not one item id column among {_listed(header)}; call it item_id{like_log}")
     return name
 
 

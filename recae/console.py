@@ -203,6 +203,12 @@ def _abilities(page: "Page") -> tuple[str, str]:
     return "yes" if page.folds_in else "no", words.get(page.embeddings, "yes")
 
 
+def print_chosen(chosen: Mapping[str, Any]) -> None:
+    """Print what a fit chose for what was left open."""
+    found = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in chosen.items()}
+    say(f"chosen: {', '.join(f'{name} {value}' for name, value in found.items() if value is not None)}")
+
+
 def print_notes(notes: Mapping[str, int]) -> None:
     """Print each note whose number is not zero."""
     for note, count in notes.items():

@@ -82,6 +82,7 @@ class Judged:
     latent: NDArray[np.float32] | None
     items: NDArray[np.float32] | None
     surprise: Surprise | None
+    predicted: NDArray[np.float64] | None
 
     @property
     def curve(self) -> list[dict[str, float]]:
@@ -144,7 +145,7 @@ def read_split(recipe: Recipe) -> Split:
         counts = sum((Counter(part.counts) for part in parts.values()), Counter[str]())
         return replace(split, counts={**notes(counts, recipe.data.model_dump()), **split.counts})
     otherwise = "is asked for; set data.{rule} to the same or leave it out, or prepare the log again"
-    interactions = read_interactions(recipe.data, otherwise=otherwise)
+    interactions = read_interactions(recipe.data, otherwise=otherwise, learned_from=True)
     with naming_source(recipe.data, interactions.counts):
         split = _split(interactions, recipe.split)
         _require_expected(recipe.expect, interactions, split)
@@ -169,6 +170,17 @@ def training_interactions(model: Recommender, split: Split) -> Interactions:
     )
 
 
+def gives_away(split: Split) -> bool:
+    """Return whether the test histories hold what users of the validation fold hold out: the same users, later on.
+
+    A model that is trained on these histories knows what validation asks for, and cannot stop early by it.
+    """
+    validation, asked = split.validation, split.test.history
+    row = asked.users.to_index(validation.history.users.ids)
+    known = row != UNKNOWN
+    return bool(asked.matrix[row[known]].multiply(validation.held_out.matrix[known]).nnz)
+
+
 def fit_into(
     directory: Path,
     model: Recommender,
@@ -191,7 +203,11 @@ def fit_into(
                 "choose smaller settings"
             ) from error
         raise
-    training: dict[str, Any] = {"seconds": round(time.perf_counter() - started, 3), "device": options.device}
+    training: dict[str, Any] = {
+        "seconds": round(time.perf_counter() - started, 3),
+        "device": options.device,
+        "fewest_items": int(np.diff(interactions.matrix.indptr).min()),  # of any user: of shorter ones it knows nothing
+    }
     summary = getattr(model, "training_", None)
     if summary is not None:
         training |= asdict(summary)
@@ -264,24 +280,35 @@ def open_workspace(out: Path, marks: Mapping[str, str], *, resume: bool, overwri
     if resume:
         if not workspace.exists():
             raise OutputError(f"{workspace}: there is no interrupted run to resume; leave out --resume")
+        first, *others = marks
+        if (workspace / first).is_file():
+            # Killed before all marks were there, it had not come to anything that they tell of.
+            _write_marks(workspace, {mark: marks[mark] for mark in others if not (workspace / mark).exists()})
         require_marks(workspace, marks)
         for leftover in workspace.rglob(".*.partial"):
             shutil.rmtree(leftover)
         return workspace
-    begun = workspace.exists() and any(workspace.iterdir())
+    begun = workspace.exists() and (not workspace.is_dir() or any(workspace.glob("[!.]*")))
+    if begun and not (workspace / next(iter(marks))).is_file():
+        raise OutputError(f"{workspace} is in the way, and was not written by this command; move it, or choose --out")
     if begun and not overwrite:
         raise OutputError(
-            f"{workspace} holds an interrupted run; go on with it (--resume), or start again (--overwrite)"
+            f"{workspace} holds a run that was interrupted, or still goes on; wait for it, go on with it (--resume), "
+            "or start again (--overwrite)"
         )
     shutil.rmtree(workspace, ignore_errors=True)
     try:
-        for mark, content in marks.items():
-            with whole_file(workspace / mark) as draft:
-                draft.write_text(content, encoding="utf-8")
+        _write_marks(workspace, marks)
     except OutputError:
         shutil.rmtree(workspace, ignore_errors=True)
         raise
     return workspace
+
+
+def _write_marks(workspace: Path, marks: Mapping[str, str]) -> None:
+    for mark, content in marks.items():
+        with whole_file(workspace / mark) as draft:
+            draft.write_text(content, encoding="utf-8")
 
 
 def require_marks(directory: Path, marks: Mapping[str, str]) -> None:
@@ -310,14 +337,12 @@ def _judge(
     """Fit a model, or take it from an interrupted run that had finished it, and evaluate it on the test fold."""
     directory = workspace / "models" / label
     if not directory.exists():
+        fold, watched = split.validation, watched_by(model, recipe.evaluation.parsed[0])
+        blind = not model.folds_in and gives_away(split)
         options = FitOptions(
             seed=recipe.seed,
             device=device,
-            validation=Validation(
-                split.validation.history.matrix,
-                split.validation.held_out.matrix,
-                watched_by(model, recipe.evaluation.parsed[0]),
-            ),
+            validation=None if blind else Validation(fold.history.matrix, fold.held_out.matrix, watched),
             checkpoint=workspace / "checkpoints" / f"{label}.safetensors",
             listener=lambda step: listener(replace(step, task=label)),
         )
@@ -339,7 +364,7 @@ def _judge(
         asked = history[explained_users(history.shape[0])]
         surprise = surprise_of(fitted.model, asked, seed=recipe.seed)
     able = fitted.model.folds_in, predictor_of(fitted.model) is not None
-    return Judged(directory, fitted.card, *able, top, evaluation, summary, latent, items, surprise)
+    return Judged(directory, fitted.card, *able, top, evaluation, summary, latent, items, surprise, predicted)
 
 
 def _item_vectors(model: Recommender, columns: NDArray[np.int64]) -> NDArray[np.float32] | None:
@@ -391,6 +416,8 @@ def _write_results(
             user_embeddings={label: one.latent for label, one in judged.items() if one.latent is not None},
             item_embeddings={label: one.items for label, one in judged.items() if one.items is not None},
             surprises={label: one.surprise for label, one in judged.items() if one.surprise is not None},
+            predicted={label: one.predicted for label, one in judged.items() if one.predicted is not None},
+            chosen={label: one.card.training.get("chosen", {}) for label, one in judged.items()},
         ),
         overwrite=True,
     )
@@ -436,6 +463,8 @@ def _caveats(split: Split, judged: Mapping[str, Judged], metrics: Sequence[Metri
             caveats.append(f"{label}: {counted(users, note)}")
         if not one.folds_in:
             caveats.append(f"{label} cannot fold in a new user: it was trained on the test users' histories as well")
+            if "patience" in one.card.hyper_parameters and gives_away(split):
+                caveats.append(f"{label} knew so what the validation users hold out: it did not stop early by them")
     return caveats
 
 

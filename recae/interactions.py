@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.sparse import csr_matrix
 
 from recae.errors import EventsError
-from recae.events import BAD_ROWS, ITEM, Events, EventStream
+from recae.events import BAD_ROWS, ITEM, VALUE, Events, EventStream
 from recae.files import sha256, whole_directory
 from recae.gathering import gather
 from recae.ids import UNKNOWN, IdMap, plain_ids
@@ -53,6 +53,12 @@ DROPS = (
 
 STORED = {"data": ("float32",), "indices": ("int32",), "times": ("int64", "float64")}
 """The types of the arrays that `save` writes, beside where rows begin."""
+
+SAMPLE = 100_000
+"""Events whose values are looked at, to tell what kind they are of."""
+
+MOST_STEPS, WIDEST = 21, 10
+"""How many different values ratings have at most, and how far they are apart: ten stars with halves, and zero."""
 
 FORMAT = 1
 """The version of the directory that `save` writes."""
@@ -131,7 +137,7 @@ class Interactions:
             items=gathered.items,
             item_table=_item_table(events.items, gathered.items),
             times=arrays.get("times"),
-            counts=gathered.counts,
+            counts=_with_kind(gathered.counts, events),
         )
 
     def rows(self, index: Any) -> "Interactions":
@@ -299,7 +305,8 @@ def prepare_into(draft: Path, events: Events | EventStream, preparation: Prepara
     np.save(draft / "indptr.npy", _indptr(gathered.lengths), allow_pickle=False)
     item_table = _item_table(events.items, gathered.items)
     stored = int(gathered.lengths.sum())
-    _write_facts(draft, gathered.users, gathered.items, item_table, stored, gathered.counts)
+    counts = _with_kind(gathered.counts, events)
+    _write_facts(draft, gathered.users, gathered.items, item_table, stored, counts)
     write_rules(draft, preparation, min_items)
 
 
@@ -355,6 +362,23 @@ def of_users_with(min_items: int, part: Interactions, source: str) -> Interactio
     left = part.rows(long)
     left = left.columns(np.bincount(left.matrix.indices, minlength=len(left.items)) > 0)
     return _less(left, part, {"short_users": int((~long).sum()), "events_of_short_users": int(lengths[~long].sum())})
+
+
+def _with_kind(counts: Mapping[str, int], events: Events | EventStream) -> Mapping[str, int]:
+    """Return the counts, with that of values which differ a second time, as ratings, if their first look like some.
+
+    Ratings are few different values, close together, and the lowest is not the commonest, as it is of plays.
+    """
+    if "with_values" not in counts:
+        return counts
+    first = np.zeros(0)
+    for more, _ in events.pieces(lambda piece: piece[VALUE][:SAMPLE].to_numpy()):
+        first = np.append(first, more)[:SAMPLE]
+        if len(first) == SAMPLE:
+            break
+    values, times = np.unique(first, return_counts=True)
+    alike = 1 < len(values) <= MOST_STEPS and values[-1] - values[0] <= WIDEST and times.argmax() > 0
+    return {**counts, "with_ratings": counts["with_values"]} if alike else counts
 
 
 def _less(left: Interactions, part: Interactions, dropped: Mapping[str, int]) -> Interactions:

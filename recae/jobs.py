@@ -27,7 +27,7 @@ from recae.errors import (
     RecipeError,
 )
 from recae.evaluation import Evaluation, evaluate, places_needed, require_values
-from recae.events import ITEM, Columns, Events, EventStream, open_events, read_events
+from recae.events import ITEM, VALUE, Columns, Events, EventStream, open_events, read_events
 from recae.experiment import crowding, fit_into
 from recae.files import require_place
 from recae.interactions import UNKNOWN, Interactions, read_prepared
@@ -39,7 +39,7 @@ from recae.prediction import predict_held_out, predictor_of
 from recae.preparation import prepared_at
 from recae.profiling import stage
 from recae.progress import Listener, silence
-from recae.ranking import ranked_lists, top_n
+from recae.ranking import NO_ITEM, ranked_lists, top_n
 from recae.reading import DataSection, naming_source, read_interactions, require_usual
 from recae.sources import column_names, file_at
 from recae.splitting import SHORTEST_TO_HOLD_OUT, Fold, hold_out, hold_out_users, unseen
@@ -78,7 +78,7 @@ def train(
     overwrite: bool = False,
     listener: Listener = silence,
 ) -> tuple[ModelCard, Mapping[str, int]]:
-    """Fit a model on all the events of a log, and write its directory; return its card, and what deserves a note.
+    """Fit a model on the events of a log, and write its directory; return its card, and what deserves a note.
 
     A share of the users can be kept from training to stop early by; without it an iterative model runs all its
     epochs. None is what the model `keeps`: nothing, unless it has more to choose than when to stop. Its checkpoint lies
@@ -93,24 +93,27 @@ def train(
         raise OutputError(f"{checkpoint} is a directory, where the training keeps its checkpoint; choose another --out")
     if checkpoint.exists() and not (resume or overwrite):
         raise OutputError(
-            f"{checkpoint} holds an interrupted training; go on with it (--resume), or start again (--overwrite)"
+            f"{checkpoint} holds a training that was interrupted, or still goes on; wait for it, go on with it "
+            "(--resume), or start again (--overwrite)"
         )
     if validation_share and not hasattr(model, "patience"):
         raise ModelError(f"{model.name} has no epochs to stop early; leave out --validation-share")
     if validation_share is None:
         validation_share = getattr(model, "keeps", 0.0)
     with stage("read the log"):
-        interactions, validation = read_interactions(data), None
+        interactions, validation = read_interactions(data, learned_from=True), None
     told = notes(interactions.counts, data.model_dump())
     for ids, what in ((interactions.users, "user"), (interactions.items, "item")):
         if len(ids) < 2:
             raise EventsError(f"{data.path}: one {what} is left, {ids.ids[0]}, and there is nothing to compare it with")
     if validation_share:
         held_out_users = max(1, round(validation_share * len(interactions.users)))
+        items = len(interactions.items)
         with naming_source(data, interactions.counts):
             interactions, fold = hold_out_users(interactions, held_out_users=held_out_users)
         validation = Validation(fold.history.matrix, fold.held_out.matrix, watched_by(model))
         told |= {"users kept from training, to stop early by": held_out_users}
+        told |= _not_zero({"items that only these users have: unknown to the model": items - len(interactions.items)})
     elif hasattr(model, "patience"):
         epochs = settings_for(model, len(interactions.items))["epochs"]
         told |= {"epochs, all of them; --validation-share 0.1 would keep users to stop early by": epochs}
@@ -326,6 +329,11 @@ def evaluate_model(
             f"{model.card.model}, as it was trained, orders items and predicts no values; "
             f"leave out {', '.join(of_values)}"
         )
+    if of_values and asdict(model.card.preparation)["values"] == "binary":
+        raise RecipeError(
+            f"metric '{of_values[0]}' compares values, and the model was trained on ones; train it with --values keep, "
+            "or leave the metric out"
+        )
     of_histories, of_held_out = columns_beside(source, columns, held_out), columns_beside(held_out, columns, source)
     histories = read_histories(model, source, columns=of_histories, skip_bad_rows=skip_bad_rows).histories
     told = notes_on(model, histories)
@@ -348,7 +356,16 @@ def evaluate_model(
             "recae compare trains it on the histories that are asked about"
         )
     history, hidden = fold.history.matrix, fold.held_out.matrix
-    require_values(metrics, hidden)
+    try:
+        require_values(metrics, hidden)
+    except RecipeError as error:
+        logs = {source: of_histories} if held_out is None else {source: of_histories, held_out: of_held_out}
+        without = next((log for log, names in logs.items() if not _has_values(log, names, skip_bad_rows)), None)
+        if without is None:
+            raise
+        raise EventsError(
+            f"{without}: no column of values found; name it with --value-col, or leave out {', '.join(of_values)}"
+        ) from error
     top = top_n(model.model.score, history, places_needed(metrics), listener=listener, task="rank")
     predicted = predict_held_out(predict, history, hidden) if predict is not None else None
     evaluation = evaluate(top, history, hidden, metrics, history, predicted)
@@ -388,13 +405,32 @@ def evaluate_recommendations(
     )
     nothing = csr_matrix(wanted.matrix.shape)
     evaluation = evaluate(top, nothing, wanted.matrix, metrics)
+    lengths = (top.items[np.unique(row[met])] != NO_ITEM).sum(axis=1)
     return evaluation, {
         **notes(wanted.counts),
+        **_cut_short(metrics, lengths),
         "users with held-out items, but without recommendations: they count as misses": (
             len(wanted.users) - len(np.unique(row[met]))
         ),
         "users with recommendations, but without held-out items: left out": int(offered["user_id"][~met].nunique()),
     }
+
+
+def _cut_short(metrics: Sequence[Metric], lengths: NDArray[np.int64]) -> dict[str, int]:
+    """Return a note where lists of these lengths end before the last place that some of the metrics look at."""
+    deep = ", ".join(str(metric) for metric in metrics if metric.k > lengths.min())
+    short = lengths[lengths < places_needed(metrics)]
+    if not deep:
+        return {}
+    found = f"{short.min()}" if short.min() == short.max() else f"{short.min()} to {short.max()}"
+    return {f"users have a list too short for {deep}, {found} long: its missing places count as misses": len(short)}
+
+
+def _has_values(log: str | Path, columns: Columns, skip_bad_rows: bool) -> bool:
+    """Return whether a log has a column of values; one that is prepared has something in its place."""
+    return (
+        prepared_at(log) is not None or VALUE in open_events(log, columns=columns, skip_bad_rows=skip_bad_rows).columns
+    )
 
 
 def columns_beside(log: str | Path | None, columns: Columns, beside: str | Path | None) -> Columns:

@@ -73,7 +73,8 @@ def train(
             "--validation-share",
             min=0,
             max=0.5,
-            help="Users kept from training, to stop early by.",
+            help="Users kept from training, to stop early by, or to weigh the hybrid's parts by; items that only they "
+            "have stay unknown.",
             show_default="0; of the hybrid, 0.1",
         ),
     ] = None,
@@ -86,7 +87,7 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Fit one model on all the events, and leave a model directory; without MODEL, the default one."""
+    """Fit one model, by default the hybrid, on a log but for the --validation-share, and leave a model directory."""
     model, log = model_and_log(model, events)
     refuse_existing(out, overwrite=overwrite)
     columns = names(user_col, item_col, value_col, time_col)
@@ -131,6 +132,8 @@ def train(
             best, epochs = (card.training[key] for key in ("best_epoch", "epochs"))
             reached = card.training["curve"][best - 1][watched]
             console.say(f"best in epoch {best} of {epochs}: {watched} {reached:.4f} on the users kept from training")
+        if chosen := card.training.get("chosen"):
+            console.print_chosen(chosen)
         console.print_notes(notes)
         if taken:
             console.print_profile(taken)

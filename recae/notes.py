@@ -14,8 +14,9 @@ _SAID = {
     **{key: f"rows with {reason}: skipped" for key, reason in (MISFIT, *REASONS.values())},
     "below_min_value": "events below min_value: left out",
     "min_value_ignored": "events have no value, so min_value was not applied",
-    "with_values": "events have values that are not looked at: each counts the same; --min-value 4, say, would keep "
-    "those of 4 and more alone",
+    "with_values": "events have values that are not looked at: each counts the same; --values keep would keep them",
+    "with_ratings": "events have values that are not looked at: each counts the same; --min-value would keep the high "
+    "ones alone (4 of 5 stars, say: --min-value 4), --values keep all as they are",
     "duplicates": "repeated events of one user with one item: merged",
     "rare_items": "items with fewer than min_users users: left out",
     "events_of_rare_items": "events of those items: left out",
@@ -35,10 +36,12 @@ def notes(counts: Mapping[str, int], rules: Mapping[str, Any] = MappingProxyType
     def with_number(rule: re.Match[str]) -> str:
         return f"{rules[rule[1]]} {rule[2]} ({rule[1]})" if rule[1] in rules else rule[0]
 
+    silent = {"with_values", "with_ratings"} if rules.get("values") != "binary" else set()
+    silent |= {"with_values"} if counts.get("with_ratings") else set()
     return {
         re.sub(r"(min_items|min_users) (items|users)", with_number, note): counts[key]
         for key, note in _SAID.items()
-        if counts.get(key) and (key != "with_values" or rules.get("values") == "binary")
+        if counts.get(key) and key not in silent
     }
 
 

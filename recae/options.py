@@ -18,6 +18,7 @@ from recae.preparation import Values as Kept
 
 if TYPE_CHECKING:
     from recae.reading import DataSection
+    from recae.recipe import Recipe as Plan
 
 RAW_LOG = "A log: CSV, TSV, Parquet, Arrow, or a known zip."
 LOG = "A log: CSV, TSV, Parquet, Arrow, a known zip; or what recae data prepare made of one, whose rules then hold."
@@ -91,6 +92,11 @@ def duplicates(otherwise: str) -> Any:
     return typer.Option("--duplicates", help=said, show_default=otherwise)
 
 
+def values(otherwise: str) -> Any:
+    """Return the option of what values events have, and what holds otherwise."""
+    return typer.Option("--values", help="keep: those of the log, such as ratings.", show_default=otherwise)
+
+
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as pipelines/movielens-small.yaml.")]
 RecipeData = Annotated[Path | None, typer.Option("--data", help="Your own log instead of the recipe's.")]
 RecipeOut = Annotated[Path | None, typer.Option("--out", help="The results' directory; by default a new one in runs/.")]
@@ -136,9 +142,8 @@ MinItemsOfRecipe = Annotated[int | None, min_items("the recipe's")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Drop bad rows and count them instead of stopping.")]
 Duplicates = Annotated[Rule | None, duplicates(DEFAULT.duplicates)]
 DuplicatesOfRecipe = Annotated[Rule | None, duplicates("the recipe's")]
-Values = Annotated[
-    Kept | None, typer.Option("--values", help="keep: those of the log, such as ratings.", show_default=DEFAULT.values)
-]
+Values = Annotated[Kept | None, values(DEFAULT.values)]
+ValuesOfRecipe = Annotated[Kept | None, values("the recipe's")]
 EmbeddingKind = Literal["latent", "retrieval"]
 """`recae.models.base.EmbeddingKind`, spelled again for the same reason as MODEL_NAMES."""
 METRICS_PER_USER = "ndcg@100,recall@20,recall@50,mrr@100"
@@ -174,6 +179,37 @@ def model_and_log(first: str, second: Path | None) -> tuple[str, Path]:
     if not first or (first in known and not Path(first).exists()):
         raise InputError(f"train {first or 'MODEL'} wants a log: recae train {first or 'MODEL'} EVENTS --out DIR")
     return "default", Path(first)
+
+
+def read_plan(
+    recipe: Path,
+    settings: list[str] | None,
+    *,
+    data: Path | None,
+    items: Path | None,
+    columns: Mapping[str, str | None],
+    seed: int | None,
+    skip_bad_rows: bool,
+    **rules: Any,
+) -> "Plan":
+    """Return a recipe with what a command's options put in the place of its keys; --set comes last.
+
+    `rules` are keys of its data, None where the user gave none.
+    """
+    from recae.recipe import read_recipe, read_settings
+
+    overrides: dict[str, Any] = {f"data.columns.{name}": column for name, column in columns.items() if column}
+    if data is not None:
+        # Another log is another experiment: reports and runs do not go by the name of the recipe's own.
+        overrides |= {"data.path": str(data), "data.items": None, "name": name_of(data)}
+    if items is not None:
+        overrides["data.items"] = str(items)
+    overrides |= {f"data.{name}": rule for name, rule in rules.items() if rule is not None}
+    if skip_bad_rows:
+        overrides["data.skip_bad_rows"] = True
+    if seed is not None:
+        overrides["seed"] = seed
+    return read_recipe(recipe, overrides | read_settings(settings or []))
 
 
 def data_section(

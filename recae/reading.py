@@ -13,8 +13,9 @@ from typing import Annotated, Any, TypeVar
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from recae.columns import choose_item
 from recae.errors import EventsError, ModelError, RecipeError, SplitError
-from recae.events import Columns, Events, EventStream, open_events, read_given_split, read_items
+from recae.events import VALUE, Columns, Events, EventStream, existing, open_events, read_given_split, read_items
 from recae.files import require_place, whole_directory
 from recae.interactions import OTHERWISE, Interactions, of_items_with, of_users_with, prepare_into, read_prepared
 from recae.notes import counted, notes
@@ -29,6 +30,7 @@ from recae.preparation import (
     prepared_at,
     read_rules,
 )
+from recae.sources import TABLES, column_names, file_at
 
 Log = TypeVar("Log", bound=Events | EventStream)
 
@@ -134,22 +136,29 @@ def short(text: str) -> str:
     return text if len(text) <= 60 else text[:60] + "…"
 
 
-def read_interactions(data: DataSection, *, otherwise: str = OTHERWISE) -> Interactions:
+def read_interactions(data: DataSection, *, otherwise: str = OTHERWISE, learned_from: bool = False) -> Interactions:
     """Read a log as a recipe says into interactions, or what `data prepare` has made of one.
 
-    For `otherwise` see `recae.interactions.read_prepared`.
+    For `otherwise` see `recae.interactions.read_prepared`. What is `learned_from` must have values where these are to
+    be kept (unless repeated events are counted, which gives them some): EventsError if it has none.
     """
     if data.min_users > 1:
         # Items come first, so no user may have gone before them.
-        everything = read_interactions(data.model_copy(update={"min_users": 1, "min_items": 1}), otherwise=otherwise)
+        everything = read_interactions(
+            data.model_copy(update={"min_users": 1, "min_items": 1}), otherwise=otherwise, learned_from=learned_from
+        )
         return of_users_with(data.min_items, of_items_with(data.min_users, everything, data.path), data.path)
     directory = prepared_at(data.path)
     if directory is not None:
         if data.items is not None:
             raise EventsError(f"{directory}: prepared already, with its items; leave out the item table")
         require_usual(directory, data.names)
-        return read_prepared(directory, data.rules, otherwise=otherwise)
-    interactions = Interactions.from_events(_opened(data), data.preparation, min_items=data.min_items)
+        prepared = read_prepared(directory, data.rules, otherwise=otherwise)
+        if learned_from and _wants_values(data):
+            _require_kept(directory, prepared)
+        return prepared
+    events = _opened(data, wants_values=learned_from)
+    interactions = Interactions.from_events(events, data.preparation, min_items=data.min_items)
     _require_described(interactions.item_table, interactions.items.ids[0], data)
     return interactions
 
@@ -161,7 +170,10 @@ def read_parts(data: DataSection) -> dict[str, Interactions]:
             f"{data.path}: prepared already, in one piece; give the log itself, whose files say what is train and "
             "what is test, or another split.kind"
         )
-    parts = read_given_split(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows)
+    names = replace(data.names, wants_value=_wants_values(data))
+    parts = read_given_split(data.path, columns=names, skip_bad_rows=data.skip_bad_rows)
+    for events in parts.values():
+        _require_values(events, data)
     prepared = {
         name: Interactions.from_events(_with_items(events, data), data.preparation) for name, events in parts.items()
     }
@@ -196,12 +208,45 @@ def naming_source(data: DataSection, counts: Mapping[str, int] = MappingProxyTyp
         raise SplitError(f"{data.path}: {error}" + (f" (before the split: {left_out})" if left_out else "")) from None
 
 
-def _opened(data: DataSection) -> Events | EventStream:
-    return _with_items(open_events(data.path, columns=data.names, skip_bad_rows=data.skip_bad_rows), data)
+def _opened(data: DataSection, *, wants_values: bool = False) -> Events | EventStream:
+    names = replace(data.names, wants_value=wants_values and _wants_values(data))
+    events = open_events(data.path, columns=names, skip_bad_rows=data.skip_bad_rows)
+    if wants_values:
+        _require_values(events, data)
+    return _with_items(events, data)
+
+
+def _wants_values(data: DataSection) -> bool:
+    """Return whether the log cannot do without values: "sum" makes some of a log that has none."""
+    return data.rules["values"] == "keep" and data.duplicates != "sum"
+
+
+def _require_values(events: Events | EventStream, data: DataSection) -> None:
+    """Raise EventsError where a log of known columns, or one whose recipe says so, has no values to keep."""
+    if _wants_values(data) and VALUE not in events.columns:
+        raise EventsError(f"{events.source}: values are to be kept, and this log has none; leave out values: keep")
+
+
+def _require_kept(directory: Path, prepared: Interactions) -> None:
+    """Raise EventsError where there is nothing but ones, and no word of values in the log they were made from."""
+    told = {"with_values", "below_min_value"} & prepared.counts.keys()
+    if not told and (prepared.matrix.data == 1).all():
+        raise EventsError(
+            f"{directory}: values are to be kept, and every one in it is 1; prepare the log again, and name the column "
+            "of values with --value-col"
+        )
 
 
 def _with_items(events: Log, data: DataSection) -> Log:
-    return events if data.items is None else replace(events, items=read_items(data.items))
+    return events if data.items is None else replace(events, items=_read_items(data.items, data.columns.item))
+
+
+def _read_items(source: str, of_log: str | None) -> pd.DataFrame:
+    """Read an item table; where none of its columns has a usual name of ids, the one that is called as in the log."""
+    path, column = existing(source), None
+    if of_log is not None and path.is_file() and file_at(path).kind in TABLES:
+        column = choose_item(str(path), column_names(file_at(path)), of_log=of_log)
+    return read_items(path, column=column)
 
 
 def _require_described(item_table: pd.DataFrame, item: Any, data: DataSection) -> None:

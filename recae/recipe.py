@@ -25,6 +25,9 @@ DEFAULT_METRICS = ("ndcg@100", "recall@20", "recall@50", "truncated_recall@20", 
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 """What becomes the name of a directory."""
 
+_LABELLED = ("models", "tune")
+"""The sections of a recipe that have an entry for a model's label."""
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed that every generator takes; numpy's is the narrowest."""
 
@@ -174,12 +177,23 @@ class Recipe(Section):
                 raise ModelError(f"tune.{label}: {error}") from None
         return {label: ranges for label, ranges in read.items() if ranges}
 
-    def to_search(self, labels: Sequence[str] = ()) -> dict[str, dict[str, Range]]:
-        """Return the ranges to search in, of these labels or of all that have any; RecipeError where one has none."""
-        ranges = self.read_ranges()
+    def only(self, labels: Sequence[str]) -> Self:
+        """Return the recipe with these of its models alone, and their ranges; with all of them where none is named."""
+        self._require_labels(labels)
+        kept = {
+            name: {label: one for label, one in getattr(self, name).items() if label in labels} for name in _LABELLED
+        }
+        return self.model_copy(update=kept) if labels else self
+
+    def _require_labels(self, labels: Sequence[str]) -> None:
         for label in labels:
             if label not in self.models:
                 raise RecipeError(f"--model {label}: no model of this recipe{nearest(label, self.models)}")
+
+    def to_search(self, labels: Sequence[str] = ()) -> dict[str, dict[str, Range]]:
+        """Return the ranges to search in, of these labels or of all that have any; RecipeError where one has none."""
+        self._require_labels(labels)
+        ranges = self.read_ranges()
         without = [label for label in labels if label not in ranges]
         if ranges and not without:
             return {label: ranges[label] for label in ranges if not labels or label in labels}
@@ -215,7 +229,8 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
 
     The paths of its data become absolute: those in the file start from its folder, those in overrides from this one.
     An override that sets `split.kind` to another kind than the file's drops the file's other split keys, as they are
-    not the new kind's; the other overrides of the split apply to the new kind.
+    not the new kind's; the other overrides of the split apply to the new kind. {"models.ease": None} leaves the model
+    out, and its ranges.
     """
     try:
         raw = read_yaml(path.read_text(encoding="utf-8"))
@@ -320,6 +335,9 @@ def _with_absolute_paths(data: Mapping[str, Any], folder: Path, where: str) -> d
 
 def _apply(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
     *path, last = key.split(".")
+    if path == ["models"] and value is None:
+        _leave_out(raw, last, where)
+        return
     place: Any = raw
     for depth, part in enumerate(path):
         inner = {} if place.get(part) is None else place[part]
@@ -329,6 +347,15 @@ def _apply(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
         place[part] = dict(inner)
         place = place[part]
     place[last] = value
+
+
+def _leave_out(raw: dict[str, Any], label: str, where: str) -> None:
+    sections = {section: raw[section] for section in _LABELLED if isinstance(raw.get(section), dict)}
+    labels = [str(name) for name in sections.get("models", {})]
+    if label not in labels:
+        raise RecipeError(f"{where}: models.{label}: no model of this recipe{nearest(label, labels)}")
+    for section, entries in sections.items():
+        raw[section] = {name: one for name, one in entries.items() if str(name) != label}
 
 
 def _made(model: Recommender, key: str, value: Any) -> Any:

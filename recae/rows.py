@@ -3,6 +3,7 @@
 Nothing here walks over rows: a column of text is dictionary-encoded, and its few distinct values are judged.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,13 @@ from recae.columns import ITEM, TIME, USER, VALUE
 from recae.errors import EventsError
 from recae.sources import DISTINCT_TEXT, Part
 
+WANTED = {VALUE: "no finite number", TIME: "no finite number and no date"}
+
 REASONS = {
     USER: ("empty_user_id", "an empty user id"),
     ITEM: ("empty_item_id", "an empty item id"),
-    VALUE: ("bad_value", "a value that is no finite number"),
-    TIME: ("bad_time", "a time that is no finite number and no date"),
+    VALUE: ("bad_value", f"a value that is {WANTED[VALUE]}"),
+    TIME: ("bad_time", f"a time that is {WANTED[TIME]}"),
 }
 MISFIT = ("wrong_field_count", "too many or too few fields")
 
@@ -35,6 +38,7 @@ EXACT = 2**53
 """Floats count without gaps up to here."""
 
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+DECIMAL_COMMA = r"^[+-]?[0-9]*,[0-9]+$"
 DATE = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)? ?(Z|[+-]\d\d(:?\d\d)?)?$"
 
 Bad = NDArray[np.bool_]
@@ -80,10 +84,29 @@ def judge(part: Part) -> Checked:
             key, reason = REASONS[role]
             counts[key] = int(fresh.sum())
             row = int(fresh.argmax())
+            if role in WANTED:
+                reason = _what_is_wrong(part.table[role].filter(pa.array(fresh)), part.labels[role], role)
             first = min(first or (row, reason), (row, reason))
             bad |= wrong
     table = pa.table(columns)
     return Checked(table.filter(pa.array(~bad)) if bad.any() else table, counts, first)
+
+
+def _what_is_wrong(bad: pa.ChunkedArray, label: str, role: str) -> str:
+    """Return why the first of some bad values or times may not stay; and whether most are spelled with a comma."""
+    kind = bad.type.value_type if pa.types.is_dictionary(bad.type) else bad.type
+    spelled = pc.utf8_trim_whitespace(bad.cast(kind).cast(pa.string())) if _is_text(kind) else None
+    first = (bad if spelled is None else spelled)[0].as_py()
+    if first is None or first == "":
+        return f"{'no value' if role == VALUE else 'no time'} in column '{label}'"
+    reason = f"'{str(first)[:40]}' in column '{label}' is {WANTED[role]}"
+    if role == TIME and (re.match(NUMBER, str(first)) or re.match(DATE, str(first))):
+        reason = f"'{str(first)[:40]}' in column '{label}' is no time of the kind that most are, numbers or dates"
+    if role == VALUE and spelled is not None:
+        with_comma = _count(pc.match_substring_regex(spelled, DECIMAL_COMMA))
+        if 2 * with_comma > len(spelled):
+            reason += " (a decimal comma: write a point)"
+    return reason
 
 
 def time_type(kind: pa.DataType) -> pa.DataType | None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,12 @@ from recae.errors import InputError
 from recae.files import refuse_existing
 from recae.options import (
     Device,
+    DuplicatesOfRecipe,
+    ItemCol,
+    ItemTable,
     Json,
+    MinItemsOfRecipe,
+    MinValue,
     Overwrite,
     Quiet,
     Recipe,
@@ -21,7 +26,13 @@ from recae.options import (
     RecipeSeed,
     RecipeSet,
     Resume,
-    name_of,
+    SkipBadRows,
+    TimeCol,
+    UserCol,
+    ValueCol,
+    ValuesOfRecipe,
+    names,
+    read_plan,
 )
 
 TRIALS = 20
@@ -36,8 +47,18 @@ def tune(
         typer.Option("--model", metavar="LABEL", help="Search for this model of the recipe's alone; repeatable."),
     ] = None,
     data: RecipeData = None,
+    items: ItemTable = None,
     out: RecipeOut = None,
     settings: RecipeSet = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    value_col: ValueCol = None,
+    time_col: TimeCol = None,
+    min_value: MinValue = None,
+    min_items: MinItemsOfRecipe = None,
+    values: ValuesOfRecipe = None,
+    duplicates: DuplicatesOfRecipe = None,
+    skip_bad_rows: SkipBadRows = False,
     seed: RecipeSeed = None,
     device: Device = "auto",
     resume: Resume = False,
@@ -52,14 +73,19 @@ def tune(
         raise InputError("--resume: say with --out which search is to go on, such as --out runs/films/tune")
     if out is not None:
         refuse_existing(out, overwrite=overwrite or resume)
-    from recae.recipe import read_recipe, read_settings
-
-    overrides: dict[str, Any] = {}
-    if data is not None:
-        overrides |= {"data.path": str(data), "data.items": None, "name": name_of(data)}
-    if seed is not None:
-        overrides["seed"] = seed
-    plan = read_recipe(recipe, overrides | read_settings(settings or []))
+    plan = read_plan(
+        recipe,
+        settings,
+        data=data,
+        items=items,
+        columns=names(user_col, item_col, value_col, time_col),
+        seed=seed,
+        skip_bad_rows=skip_bad_rows,
+        min_value=min_value,
+        min_items=min_items,
+        values=values,
+        duplicates=duplicates,
+    )
     plan.to_search(models or [])
     from recae import console, experiment, tuning
     from recae.tracking import Tracker

@@ -344,6 +344,7 @@ def _write(search: Search, recipe: Recipe, split: Split, device: str, workspace:
     page = SearchInput(
         title=recipe.name,
         recipe=tuned,
+        ranges=recipe.read_ranges(),
         facts={name: fact for name, fact in facts_of(split, device).items() if name != "test users"},
         caveats=search.caveats,
         trials=table,

@@ -1,6 +1,6 @@
 """What else a model is for, beside recommending: to find the users it cannot explain, and to make up others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from recae.interactions import Interactions
 from recae.jobs import BELOW, Histories, Written, notes_on
 from recae.models import MODELS
 from recae.models.base import Explainer, Generator
+from recae.notes import counted
 from recae.progress import Listener, Step, silence
 from recae.report.inputs import labels_of
 from recae.report.made_up import MadeUpInput, RealUsers, render_made_up
@@ -120,12 +121,17 @@ def generate(
 
     The same seed gives the same log, and a longer one begins with a shorter one's users; no more than a block of users
     is ever in memory. A `report` says how they are like the real users of `reference`, which is called `source`, or
-    like those of whom the model's directory tells; the log and it appear both or not at all.
+    like those of whom the model's directory tells; the log and it appear both or not at all. Real users with fewer
+    items than anybody whom the model has learned from are left out of it and counted; EventsError if there are no
+    others.
     """
     generator = require_generator(model)
-    counted = getattr(generator, "likelihood", None) == "poisson"
+    has_counts = getattr(generator, "likelihood", None) == "poisson"
     about = {"model": model.card.model, "digest": model.digest, "users": users, "seed": seed}
-    real = None if reference is None else _with_items(reference.histories)
+    real: Interactions | None = None
+    left_out: dict[str, int] = {}
+    if reference is not None:
+        real, left_out = _learnable(model, reference.histories, source)
     onlooker = None if report is None else Onlooker(len(model.items), None if real is None else real.matrix)
 
     def pieces(page: Path | None) -> Iterator[pa.Table]:
@@ -134,25 +140,42 @@ def generate(
             names = [f"synthetic-{done + number + 1}" for number in range(block.shape[0])]
             if onlooker is not None:
                 onlooker.see(block)
-            yield events(block, names, model.items, values=counted)
+            yield events(block, names, model.items, values=has_counts)
             done += block.shape[0]
             listener(Step("generate", done, users))
         if page is not None and onlooker is not None:
             # Before the log is where it belongs: a page that cannot be written leaves none.
-            page.write_bytes(encoded(render_made_up(_made_up_input(model, onlooker, real, source, seed))))
+            page.write_bytes(encoded(render_made_up(_made_up_input(model, onlooker, real, left_out, source, seed))))
 
     with ExitStack() as opened:
         page = None if report is None else opened.enter_context(whole_file(report, overwrite=overwrite))
         rows = write_in_pieces(out, pieces(page), about=about, overwrite=overwrite)
-    return Written(out, rows, {} if reference is None else notes_on(model, reference.histories))
+    notes = {} if reference is None else notes_on(model, reference.histories)
+    return Written(out, rows, notes | {f"real {who}: left out of the report": count for who, count in left_out.items()})
 
 
-def _with_items(histories: Interactions) -> Interactions:
-    return histories.rows(np.flatnonzero(np.diff(histories.matrix.indptr)))
+def _learnable(model: FittedModel, histories: Interactions, source: str) -> tuple[Interactions, dict[str, int]]:
+    """Return those users who have as many items as everybody whom the model has learned from; note who is left out.
+
+    A directory of an older recae does not tell how many these are: all users are returned then.
+    """
+    fewest = max(1, model.card.training.get("fewest_items", 1))
+    lengths = np.diff(histories.matrix.indptr)
+    long = lengths >= fewest
+    if not long.any():
+        raise EventsError(f"{source}: no user has {fewest} items, as everybody has whom the model has learned from")
+    short = int((~long & (lengths > 0)).sum())
+    note = f"users with fewer than {fewest} items, from whom the model has learned nothing"
+    return histories.rows(long), {note: short} if short else {}
 
 
 def _made_up_input(
-    model: FittedModel, onlooker: Onlooker, known: Interactions | None, source: str, seed: int
+    model: FittedModel,
+    onlooker: Onlooker,
+    known: Interactions | None,
+    left_out: Mapping[str, int],
+    source: str,
+    seed: int,
 ) -> MadeUpInput:
     """Return what the page shows: with real users if a log of theirs is known, and what the card tells if not."""
     data, first = model.card.data, onlooker.first
@@ -170,7 +193,8 @@ def _made_up_input(
         facts["real users"] = f"{users:,} of {source}, {told:,} events"
         some = some_of(users)
         among = nearest_of(matrix[some], matrix, but=some)
-        real = RealUsers(source, known.users, matrix, nearest_of(first, matrix), among, onlooker.copies)
+        told_of = "".join(counted(count, note) for note, count in left_out.items())
+        real = RealUsers(source, known.users, matrix, nearest_of(first, matrix), among, onlooker.copies, told_of)
     return MadeUpInput(
         model=model.card.model,
         facts=facts,

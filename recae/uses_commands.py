@@ -91,7 +91,11 @@ def generate(
     out: OutTable,
     report: Annotated[
         Path | None,
-        typer.Option("--report", help="An .html file to write, too: how they are like real users, and nobody's copy."),
+        typer.Option(
+            "--report",
+            help="An .html file to write, too: how they are like real users, and nobody's copy. "
+            "With --reference, it shows ids and items of real users.",
+        ),
     ] = None,
     reference: Annotated[
         Path | None,

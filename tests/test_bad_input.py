@@ -46,6 +46,7 @@ def refused(folder: Path, words: str, *said: str) -> None:
     done = call(*words.split())
     assert done.code == 2, done
     assert done.err.startswith("recae: "), done.err
+    assert done.out == ""  # nothing before the error that would hide it
     assert done.err.count("\n") == 1, done.err
     assert "Traceback" not in done.out + done.err
     for part in said:
@@ -107,15 +108,34 @@ LOGS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     ),
     "an infinite value": (
         rows("u01,i01,inf,1"),
-        (f"log.csv: 1 bad row, the first in line {NEXT}: a value that is no",),
+        (f"log.csv: 1 bad row, the first in line {NEXT}: 'inf' in column 'value' is no finite number; mend",),
     ),
     "a value that is no number": (
         rows("u01,i01,good,1", "u01,i02,,1"),
-        (f"2 bad rows, the first in line {NEXT}: a value",),
+        (f"2 bad rows, the first in line {NEXT}: 'good' in column 'value' is no finite number; mend",),
     ),
-    "a value that is nan": (rows("u01,i01,nan,1"), (f"log.csv: 1 bad row, the first in line {NEXT}: a value",)),
-    "an infinite time": (rows("u01,i01,5,-inf"), (f"log.csv: 1 bad row, the first in line {NEXT}: a time that is no",)),
-    "a time that is no number": (rows("u01,i01,5,noon"), (f"log.csv: 1 bad row, the first in line {NEXT}: a time",)),
+    "a value that is nan": (rows("u01,i01,nan,1"), (f"log.csv: 1 bad row, the first in line {NEXT}: 'nan' in column",)),
+    "a value that is empty": (rows("u01,i01, ,1"), (f"the first in line {NEXT}: no value in column 'value'; mend",)),
+    "values with a decimal comma": (
+        rows('u01,i01,"3,5",1', 'u01,i02,"4,5",1', "u01,i03,,1"),
+        (f"3 bad rows, the first in line {NEXT}: '3,5' in column 'value' is no finite number (a decimal comma: wr",),
+    ),
+    "one decimal comma among others": (
+        rows('u01,i01,"3,5",1', "u01,i02,,1", "u01,i03,-,1"),
+        (f"3 bad rows, the first in line {NEXT}: '3,5' in column 'value' is no finite number; mend the file",),
+    ),
+    "an infinite time": (
+        rows("u01,i01,5,-inf"),
+        (f"the first in line {NEXT}: '-inf' in column 'timestamp' is no finite number and no date; mend",),
+    ),
+    "a date among numbers": (
+        rows("u01,i01,5,2026-01-31"),
+        (f"line {NEXT}: '2026-01-31' in column 'timestamp' is no time of the kind that most are, numbers or dates",),
+    ),
+    "a time that is no number": (
+        rows("u01,i01,5,noon", "u01,i01,5,"),
+        (f"log.csv: 2 bad rows, the first in line {NEXT}: 'noon' in column 'timestamp' is no finite number and no",),
+    ),
     "too few fields": (rows("u01,i01"), (f"log.csv: 1 bad row, the first in line {NEXT}: too many or too few fields",)),
     "an open quote": (rows('"u01,i01,5,1'), ("log.csv: a quote is opened and never closed; mend the file",)),
     "parquet by another name": (
@@ -190,7 +210,7 @@ def test_a_file_that_is_not_what_its_name_says(name, content, said, inputs):
     [
         (
             lambda log: log.assign(value=float("inf")),
-            "log.parquet: 337 bad rows, the first in row 1: a value that is no",
+            "log.parquet: 337 bad rows, the first in row 1: 'inf' in column 'value' is no finite number",
         ),
         (lambda log: log.assign(user_id=None), "log.parquet: 337 bad rows, the first in row 1: an empty user id"),
         (lambda log: log.assign(item_id=1.5), "log.parquet: column 'item_id' holds ids that are no whole numbers"),
@@ -266,9 +286,14 @@ def test_a_bad_option_of_train(options, said, inputs, monkeypatch):
         ("compare tiny.yaml --data nowhere.csv --out out", "nowhere.csv: no such file or folder; check the path"),
         ("compare tiny.yaml --out out --device cuda", "no CUDA device here; pass --device cpu"),
         (
-            "compare tiny.yaml --out out --set models.eese=",
+            "compare tiny.yaml --out out --set models.eese={}",
             "tiny.yaml: models.eese: unknown model 'eese'; did you mean",
         ),
+        (
+            "compare tiny.yaml --out out --set models.eese=null",
+            "tiny.yaml: models.eese: no model of this recipe; did you mean 'ease'?",
+        ),
+        ("compare tiny.yaml --out out --model eese", "--model eese: no model of this recipe; did you mean 'ease'?"),
         (
             "compare tiny.yaml --out out --set models.ease.l2=no",
             "tiny.yaml: models.ease: ease: l2 = False: input should",

@@ -244,6 +244,31 @@ def test_compare_takes_a_log_of_ones_own_with_columns_of_its_own(inputs):
     assert f"note: {int((log()['value'] < 2).sum())} events below min_value: left out" in done.out
 
 
+def test_compare_runs_those_of_the_models_that_are_named(inputs):
+    done = call("compare", "tiny.yaml", "--model", "ease", "--model", "popularity", "--out", "out")
+    assert done.code == 0
+    assert [*yaml.safe_load((inputs / "out" / "recipe.yaml").read_text())["models"]] == ["popularity", "ease"]
+    assert sorted(path.name for path in (inputs / "out" / "models").iterdir()) == ["ease", "popularity"]
+    assert "mult-vae" not in done.out
+
+
+def test_an_item_table_may_call_its_ids_as_the_log_does(inputs):
+    (inputs / "log.csv").write_text((inputs / "log.csv").read_text().replace("item_id", "Artikel", 1))
+    items = (inputs / "items.csv").read_text()
+    (inputs / "items.csv").write_text(items.replace("item_id", "Artikel", 1))
+    words = ("train", "popularity", "log.csv", "--items", "items.csv", "--out", "model", "--overwrite")
+    done = call(*words, "--item-col", "Artikel")
+    assert (done.code, done.err) == (0, "")
+    assert load_model(Path("model")).item_table["title"].str.startswith("Film ").all()
+    # A usual name comes first: the log's may be of something else there.
+    (inputs / "items.csv").write_text(items.replace("title", "Artikel", 1))
+    assert call(*words, "--item-col", "Artikel").code == 0
+    assert load_model(Path("model")).item_table["Artikel"].str.startswith("Film ").all()
+    (inputs / "items.csv").write_text(items.replace("item_id", "Ware", 1))
+    said = "items.csv: not one item id column among 'Ware', 'title'; call it item_id, or Artikel as in the log"
+    assert told(call(*words, "--item-col", "Artikel")) == said
+
+
 def test_compare_without_an_output_makes_a_new_place_each_time(inputs):
     done = call("compare", "tiny.yaml", *FAST, "--json")
     assert done.code == 0
@@ -291,6 +316,20 @@ def test_train_without_a_model_trains_the_default_one_and_keeps_users_to_weigh_i
     for kind in ([], ["--kind", "latent"]):
         refused = call("embed", "model", "--items", *kind, "--out", "items.parquet")
         assert (refused.code, told(refused).split(":")[0]) == (2, "hybrid has no vectors of items; these models have")
+
+
+def test_train_counts_the_items_that_only_users_kept_from_training_have(inputs):
+    own = (
+        log().query("user_id > 'u05'").drop_duplicates("user_id").assign(item_id=lambda table: "of " + table["user_id"])
+    )
+    pd.concat([log(), own]).to_csv("log.csv", index=False)
+    done = call("train", "mult-vae", "log.csv", "--out", "model", "--validation-share", 0.1, *SMALL)
+    assert done.code == 0
+    gone = log()["item_id"].nunique() + len(own) - load_model(Path("model")).card.data.items
+    assert gone > 0
+    assert f"note: {gone} items that only these users have: unknown to the model" in done.out
+    whole = call("train", "mult-vae", "log.csv", "--out", "whole", "--min-items", 1, *SMALL)
+    assert "unknown to the model" not in whole.out
 
 
 def test_recommend_writes_the_best_items_of_everybody(inside, tmp_path):
@@ -357,6 +396,23 @@ def test_evaluate_says_the_figures_of_anybodys_file(inside, tmp_path):
     assert figures == {"recall@2": pytest.approx(0.5 / 3), "mrr@10": pytest.approx(0.5 / 3)}
     said = call("evaluate", *words, *columns).out
     assert "note: 1 user with held-out items, but without recommendations: they count as misses" in said
+
+
+def test_figures_of_lists_that_are_too_short_for_them_are_told(inside, tmp_path):
+    held_out = tmp_path / "held_out.csv"
+    pd.DataFrame({"user_id": ["ann", "bob"], "item_id": ["i1", "i2"]}).to_csv(held_out, index=False)
+    places = pd.DataFrame({"user_id": ["ann"] * 3 + ["bob"] * 2, "rank": [1, 2, 3, 1, 2]})
+    for name, rows in (("both", places), ("ann", places[:3])):
+        path = tmp_path / f"{name}.csv"
+        rows.assign(item_id=[f"i{number}" for number in range(len(rows))]).to_csv(path, index=False)
+        words = ["evaluate", "--recommendations", path, "--held-out", held_out, "--metrics"]
+        said = {metrics: call(*words, metrics).out for metrics in ("recall@2", "recall@2,recall@3", "recall@5,ndcg@4")}
+        assert "too short" not in said["recall@2"]
+        both = name == "both"
+        assert ("1 user has a list too short for recall@3, 2 long" in said["recall@2,recall@3"]) == both
+        users, length = ("2 users have", "2 to 3") if both else ("1 user has", "3")
+        wanted = f"note: {users} a list too short for recall@5, ndcg@4, {length} long: its missing places count as miss"
+        assert wanted in " ".join(said["recall@5,ndcg@4"].split())
 
 
 def test_the_comparisons_own_file_has_the_figures_it_printed(inside, tmp_path):
@@ -575,7 +631,9 @@ def test_ctrl_c_on_train_says_how_to_go_on_and_that_works(form, inputs, stop_aft
     assert not (inputs / "model").exists()
     blocked = call(*words, "--out", "model")
     assert blocked.code == 2
-    assert told(blocked).startswith("model.checkpoint holds an interrupted training; go on with it (--resume)")
+    assert told(blocked).startswith(
+        "model.checkpoint holds a training that was interrupted, or still goes on; wait for it, "
+    )
     assert call(*advised(done)).code == 0
     assert weights(inputs / "model") == weights(inputs / "whole")
     assert not (inputs / "model.checkpoint").exists()
@@ -676,7 +734,9 @@ def test_a_comparison_killed_in_the_middle_resumes_to_the_same_results(make_stor
     assert call("compare", "tiny.yaml", *LONG, "--out", "whole", "--quiet") == Done(0, "", "")
     blocked = call("compare", "tiny.yaml", *LONG, "--out", "out", "--quiet")
     assert blocked.code == 2
-    assert told(blocked).startswith("out.partial holds an interrupted run; go on with it (--resume), or start again")
+    assert told(blocked).startswith(
+        "out.partial holds a run that was interrupted, or still goes on; wait for it, go on "
+    )
     assert call("compare", "tiny.yaml", *LONG, "--out", "out", "--resume", "--quiet") == Done(0, "", "")
     for name in ("metrics", "per_user", "recommendations", "comparisons"):
         assert read(inputs / "out" / f"{name}.parquet").equals(read(inputs / "whole" / f"{name}.parquet")), name

@@ -295,7 +295,7 @@ def test_a_row_that_is_bad_in_many_ways_is_counted_once() -> None:
 
 def test_rows_of_several_kinds_name_the_first_row_of_all() -> None:
     log = pd.DataFrame({"user": ["u", "u", None], "item": ["i", "i", "i"], "value": [1.0, None, 2.0]})
-    assert "2 bad rows, the first in row 2: a value" in one_line(lambda: read_events(log))
+    assert "2 bad rows, the first in row 2: no value in column 'value'; mend" in one_line(lambda: read_events(log))
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,42 @@ def test_a_model_that_cannot_fold_in_sees_the_test_histories_and_nothing_held_ou
         assert seen.matrix[row].multiply(split.test.held_out.matrix).nnz == 0
 
 
+def test_a_model_that_knows_what_validation_users_hold_out_does_not_stop_early_by_it(inputs):
+    cdae = {"epochs": 3, "patience": 1, "latent": 2, "batch_size": 20, "learning_rate": 0.5}
+    for split_by, known in (("strong-generalisation", False), ("leave-last-out", True)):
+        overrides = {"split": {"kind": split_by}, "models": {"popularity": {}, "cdae": cdae}}
+        recipe = read_recipe(inputs / "tiny.yaml", overrides)
+        assert experiment.gives_away(experiment.read_split(recipe)) == known
+        done = experiment.run(recipe, inputs / split_by, open_tracker=untracked)
+        training = load_model(inputs / split_by / "models" / "cdae").card.training
+        assert (training.get("watched") is None) == known
+        assert any("did not stop early by them" in caveat for caveat in done.caveats) == known
+
+
 # Interrupted, and resumed.
+
+
+def test_what_was_killed_before_it_had_written_down_its_data_goes_on(inputs):
+    recipe, workspace = read_recipe(inputs / "tiny.yaml"), inputs / "out.partial"
+    workspace.mkdir()
+    (workspace / "recipe.yaml").write_text(recipe.resolved(), encoding="utf-8")
+    done = experiment.run(recipe, inputs / "out", open_tracker=untracked, resume=True)
+    assert sorted(done.metrics["model"].unique()) == sorted(LABELS)
+
+
+def test_what_lies_where_the_work_would_be_is_left_alone(inputs):
+    recipe, workspace = read_recipe(inputs / "tiny.yaml"), inputs / "out.partial"
+    workspace.mkdir()
+    (workspace / "precious.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"out\.partial is in the way, and was not written by this command"):
+            experiment.run(recipe, inputs / "out", open_tracker=untracked, overwrite=overwrite)
+    assert (workspace / "precious.txt").read_text() == "mine"
+    (workspace / "precious.txt").unlink()
+    workspace.rmdir()
+    workspace.write_text("a file")
+    with pytest.raises(OutputError, match=r"out\.partial is in the way"):
+        experiment.run(recipe, inputs / "out", open_tracker=untracked, overwrite=True)
 
 
 @pytest.fixture
@@ -322,7 +357,8 @@ def test_a_resumed_experiment_has_the_results_of_one_that_was_never_stopped(inte
 def test_interrupted_work_is_neither_overwritten_nor_taken_up_by_accident(interrupted):
     recipe, workspace = interrupted
     with pytest.raises(
-        OutputError, match=r"holds an interrupted run; go on with it \(--resume\), or start again \(--overwrite\)"
+        OutputError,
+        match=r"or still goes on; wait for it, go on with it \(--resume\), or start again \(--overwrite\)",
     ):
         go_on(recipe, workspace)
     with pytest.raises(OutputError, match="there is no interrupted run to resume; leave out --resume"):

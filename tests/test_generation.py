@@ -2,9 +2,11 @@
 
 import errno
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from checkerboard import checkerboard
 from commands import call, log, write_inputs
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from pages import require_sound
 from safetensors.torch import load_file
 from scipy.sparse import csr_matrix, vstack
@@ -32,8 +35,10 @@ from recae.interactions import IdMap
 from recae.models import MODELS, build
 from recae.models.base import Generator
 from recae.models.mult_vae import MultVAE
+from recae.report.drawing import Style
 from recae.report.made_up import LISTED, SHARED, MadeUpInput, RealUsers, introduce, render_made_up
 from recae.report.page import MARK
+from recae.report.plots import length_steps, lengths_picture, shares_picture
 
 GENERATING = [name for name in MODELS if hasattr(MODELS[name], "sample")]
 
@@ -363,6 +368,33 @@ def test_the_page_says_how_popular_items_are_and_how_long_histories() -> None:
     assert MARK in page
 
 
+@pytest.mark.parametrize(("low", "high"), [(1, 1), (3, 4), (5, 476), (1, 100_000)])
+def test_as_many_users_of_each_length_are_a_flat_line(low: int, high: int) -> None:
+    """A step of two lengths is no higher than its neighbour of one."""
+    edges = length_steps(low, high)
+    assert (edges[0], edges[-1]) == (low - 0.5, high + 0.5)
+    assert (edges % 1 == 0.5).all()
+    lengths = np.arange(low, high + 1)
+    heights = set(re.findall(r"\d[\d.]* (\d[\d.]*)", outline_of(lengths)))
+    assert len(heights) == 2  # the bottom, and the line
+
+
+def outline_of(lengths: np.ndarray) -> str:
+    """Return the path of the line that a picture of lengths draws."""
+    svg = lengths_picture({"real": lengths}, {"real": Style.of(0)})
+    return next(path for path in re.findall(r'<path d="([^"]*)"[^>]*style="fill: none', svg) if path.count("L") > 2)
+
+
+def test_the_picture_of_popularity_has_a_grid_in_both_directions() -> None:
+    shares = np.geomspace(0.001, 0.9, 30)
+    with patch.object(Figure, "savefig", autospec=True, side_effect=Figure.savefig) as saved:
+        shares_picture(shares, shares, Style.of(1))
+    axes = saved.call_args.args[0].axes[0]
+    lines = [line for axis in (axes.xaxis, axes.yaxis) for line in axis.get_gridlines()]
+    assert len(lines) > 4
+    assert all(line.get_visible() for line in lines)
+
+
 def test_people_show_some_of_what_both_have_and_of_what_one_has() -> None:
     real, made_up = lively(seed=1, users=60), lively(seed=2, users=40)
     told = seen(real, made_up)
@@ -438,18 +470,25 @@ def test_a_report_beside_the_log(folder: Path, tmp_path: Path) -> None:
     words = ("generate", folder / "vae", "--users", 150)
     assert call(*words, "--out", plain, "--quiet").code == 0
     done = call(*words, "--out", out, "--report", report, "--reference", folder / "log.csv")
+    short = "users with fewer than 5 items, from whom the model has learned nothing"
     assert (done.code, done.err) == (0, "")
     assert f"the report is {report}\n" in done.out
+    assert f"2 real {short}: left out of the report" in " ".join(done.out.split())
     assert out.read_bytes() == plain.read_bytes()
     page = report.read_text(encoding="utf-8")
     assert "150 users made up by mult-vae" in text_of(page)
-    assert "60 of log.csv" in text_of(page)
+    assert "58 of log.csv" in text_of(page)
+    assert f"Left out, here as elsewhere on this page: 2 {short}." in text_of(page)
+    assert "This page shows ids and items of real users: keep it from whoever may not see log.csv." in text_of(page)
     assert page.count("<figure") == 3
     again = call(*words, "--out", out, "--report", report, "--reference", folder / "log.csv", "--json", "--overwrite")
     assert json.loads(again.out)["report"] == str(report)
     assert report.read_text(encoding="utf-8") == page
     assert call(*words, "--out", out, "--report", report, "--overwrite", "--quiet").code == 0
-    assert "The real users are the 58 of the training" in text_of(report.read_text(encoding="utf-8"))
+    alone = text_of(report.read_text(encoding="utf-8"))
+    assert "The real users are the 58 of the training" in alone
+    assert "ids and items of real users" not in alone
+    assert "ids and items of real users" in re.sub(r"[│\s]+", " ", call("generate", "--help").out)
     assert {path.name for path in tmp_path.iterdir()} == {"plain.parquet", "a.parquet", "a.html"}
 
 
@@ -477,6 +516,7 @@ def test_the_reports_own_training_log_tells_the_popularity_that_the_directory_te
         (("--report", "there.html"), "is a directory; name a file in it"),
         (("--report", "a.html", "--reference", "nothing.csv"), "nothing.csv"),
         (("--report", "a.html", "--reference", "strange.csv"), "the model knows none of its items"),
+        (("--report", "a.html", "--reference", "log.csv"), "log.csv: no user has 5 items, as everybody has whom the"),
     ],
 )
 def test_a_report_that_cannot_be_is_one_line_and_no_log(

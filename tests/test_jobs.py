@@ -441,7 +441,9 @@ def test_anybodys_file_gets_the_figures_of_an_independent_implementation(kind, p
     )
     for name, value in expected.items():
         assert evaluation.per_user[Metric.parse(name).key].mean() == pytest.approx(value, abs=1e-12), name
+    cut_short = "recall@20, ndcg@10, mrr@10, map@20, 5 to 19 long: its missing places count as misses"
     assert told == {
+        f"users have a list too short for {cut_short}": 12,
         "users with held-out items, but without recommendations: they count as misses": 5,
         "users with recommendations, but without held-out items: left out": 5,
     }

@@ -142,7 +142,7 @@ def test_netflix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("third", "said"),
     [
-        ("3:\n11,3,2005-09-06\n5:\n11,x,2005-09-06\n", "first in line 4: a value"),
+        ("3:\n11,3,2005-09-06\n5:\n11,x,2005-09-06\n", "first in line 4: 'x' in column 'value' is no"),
         ("3:\n11,3,2005-09-06\n5:\n11,3\n", "line 4 has not three fields"),
         ("11,3,2005-09-06\n", "does not begin with a film's number and a colon"),
         ("3:\n11,3,2005-09-06\n\n5:\n12,3,2005-09-06\n", "empty lines"),
@@ -188,10 +188,10 @@ def test_jester(tmp_path: Path) -> None:
     ("files", "words"),
     [
         ({"jester-data-1.csv": "2,1,2\n2,99,1\n"}, "line 2 does not hold"),
-        ({"jester-data-1.csv": "2,1,2\n2,x,1\n"}, "first in line 2: a value"),
+        ({"jester-data-1.csv": "2,1,2\n2,x,1\n"}, "first in line 2: 'x' in column 'value' is no"),
         ({"jester-data-1.csv": "2,1,2\n1,1\n"}, "first in line 2: too many or too few"),
         ({"u.data": "1\t2\t3\t4\n1\t2\t3\n"}, "first in line 2: too many or too few"),
-        ({"u.data": "1\t2\t3\t4\n1\t2\tthree\t4\n"}, "first in line 2: a value"),
+        ({"u.data": "1\t2\t3\t4\n1\t2\tthree\t4\n"}, "first in line 2: 'three' in column 'value' is no"),
         ({"ratings.dat": "1::2::3::4\n\n1::::3::4\n"}, "first in line 3: an empty item id"),
         ({"ratings.dat": "1::2::3::4\n", "movies.dat": "1::only\n"}, "movies.dat"),
         ({"ratings.dat": "1::2::3::4\n", "movies.dat": "1::a::b\n1::a::b\n"}, "more than once"),

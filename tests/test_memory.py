@@ -228,15 +228,15 @@ def test_the_weights_are_what_validation_users_like_best() -> None:
     model, graph = Hybrid(**SMALL, l2=1.0).fit(board.history), Spectral(factors=8).fit(board.history)
     wrong: Any = Backwards(graph)
     nothing = weighed(model, wrong, board)
-    assert (nothing.memory, nothing.graph) == (0.0, 0.0)
-    assert nothing.alone == nothing.together == 1.0
+    assert (nothing.memory_weight, nothing.filter_weight) == (0.0, 0.0)
+    assert nothing.ndcg_at_100_deep == nothing.ndcg_at_100_all == 1.0
     model.deep_ = Backwards(model.deep_)  # type: ignore[assignment]
     by_memory = weighed(model, wrong, board)
-    assert by_memory.memory > 0 == by_memory.graph
-    assert by_memory.together == 1.0 > by_memory.alone
+    assert by_memory.memory_weight > 0 == by_memory.filter_weight
+    assert by_memory.ndcg_at_100_all == 1.0 > by_memory.ndcg_at_100_deep
     model.memory_ = Backwards(model.memory_)  # type: ignore[assignment]
     by_graph = weighed(model, graph, board)
-    assert by_graph.graph > 0 == by_graph.memory
+    assert by_graph.filter_weight > 0 == by_graph.memory_weight
 
 
 def test_the_filter_is_kept_by_how_sure_its_gain_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_the_filter_is_kept_by_how_sure_its_gain_is(monkeypatch: pytest.MonkeyPa
     model.deep_ = Backwards(model.deep_)  # type: ignore[assignment]
     for sure, kept in ((-np.inf, True), (np.inf, False)):
         monkeypatch.setattr("recae.models.hybrid.SURE", sure)
-        assert (weighed(model, graph, board).graph > 0) == kept
+        assert (weighed(model, graph, board).filter_weight > 0) == kept
 
 
 def test_a_few_validation_users_from_first_to_last_are_asked_where_there_are_many(
@@ -335,10 +335,15 @@ def test_a_hybrid_tells_what_it_chose() -> None:
     chosen = Hybrid(**SMALL, l2=1.0).fit(board.history, FitOptions(validation=board)).training_.chosen
     assert chosen.items() >= {"deep": "rec-vae", "gamma": 0.005, "batch_size": 250, "history_exponent": 0.4}.items()
     assert not chosen.keys() & SMALL.keys()
-    assert chosen["memory"] in WEIGHTS
-    assert chosen["together"] == 1.0
+    assert chosen["memory_weight"] in WEIGHTS
+    assert chosen["ndcg_at_100_all"] == 1.0
     without = Hybrid(**SMALL, l2=1.0).fit(board.history).training_.chosen
-    assert [without[name] for name in ("memory", "graph", "alone", "together")] == [USUAL, 0.0, None, None]
+    assert [without[name] for name in ("memory_weight", "filter_weight", "ndcg_at_100_deep", "ndcg_at_100_all")] == [
+        USUAL,
+        0.0,
+        None,
+        None,
+    ]
 
 
 def test_default_is_the_hybrid() -> None:

@@ -186,8 +186,9 @@ def test_help_shows_what_holds_unless_something_else_is_given() -> None:
     for command, default in ((("train",), 5), (("data", "describe"), 1), (("data", "prepare"), 1)):
         told = " ".join(call(*command, "--help").out.replace("│", " ").split())
         assert f"[default: ({default})]" in told and "[default: (last)]" in told
-    told = " ".join(call("compare", "--help").out.replace("│", " ").split())
-    assert told.count("[default: (the recipe's)]") == 2
+    for command in ("compare", "tune"):
+        told = " ".join(call(command, "--help").out.replace("│", " ").split())
+        assert told.count("[default: (the recipe's)]") == 3
 
 
 def test_compare_takes_the_rules_of_the_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,3 +95,4 @@ def test_the_recipe_for_ones_own_log_has_every_key_and_leaves_the_rules_to_their
     assert {*raw} == {*Recipe.model_fields}
     assert {*raw["data"], *rules} == {*DataSection.model_fields} and not {*raw["data"]} & {*rules}
     assert {*raw["split"]} == {*type(plan.split).model_fields}
+    assert "hybrid" in plan.models  # what `recae train` takes unless told otherwise

@@ -11,7 +11,7 @@ from recae.errors import InputError, ModelError, RecipeError
 from recae.interactions import Preparation
 from recae.models import MODELS
 from recae.models.base import hyper_parameters_of
-from recae.ranges import Choices, Span
+from recae.ranges import Choices, Span, read_range
 from recae.recipe import (
     DEFAULT_METRICS,
     GlobalTime,
@@ -119,10 +119,30 @@ def test_a_label_may_stand_for_another_setting_of_a_model(recipe):
 
 
 def test_overrides_reach_every_level_and_may_add(recipe):
-    plan = read_recipe(recipe, read_settings(["models.ease.l2=3e2", "models.als=", "data.columns.user=who", "seed=7"]))
+    plan = read_recipe(
+        recipe, read_settings(["models.ease.l2=3e2", "models.als={}", "data.columns.user=who", "seed=7"])
+    )
     assert plan.build_models()["ease"] == MODELS["ease"](l2=300)
     assert "als" in plan.models
     assert (plan.data.columns.user, plan.seed) == ("who", 7)
+
+
+def test_null_leaves_a_model_out_and_its_ranges(recipe):
+    ranges = {"tune.ease": {"l2": [1, 2]}, "tune.mult-vae": {"latent": [2, 4]}}
+    plan = read_recipe(recipe, ranges | read_settings(["models.ease=null"]))
+    assert [*plan.models] == ["popularity", "mult-vae"]
+    assert [*plan.tune] == ["mult-vae"]
+    assert "ease" not in plan.resolved()
+    with pytest.raises(RecipeError, match=r"models = {}: at least one is wanted"):
+        read_recipe(recipe, read_settings([f"models.{label}=null" for label in ("popularity", "ease", "mult-vae")]))
+
+
+def test_some_of_a_recipes_models_are_kept_in_its_order_with_their_ranges(recipe):
+    plan = read_recipe(recipe, {"tune.ease": {"l2": [1, 2]}, "tune.mult-vae": {"latent": [2, 4]}})
+    some = plan.only(["ease", "popularity"])
+    assert ([*some.models], [*some.tune]) == (["popularity", "ease"], ["ease"])
+    assert some.models["ease"] == plan.models["ease"] and some.data == plan.data
+    assert plan.only([]).resolved() == plan.resolved()
 
 
 @pytest.mark.parametrize(
@@ -251,7 +271,8 @@ BAD_KEYS = [
     ("evaluation.metric=[ndcg@10]", "unknown key 'evaluation.metric'; did you mean 'metrics'?"),
     ("models.ease.l3=1", "models.ease: ease has no hyper-parameter 'l3'; known: l2"),
     ("models.mult-vae.latnt=1", "models.mult-vae: mult-vae has no hyper-parameter 'latnt'; did you mean 'latent'?"),
-    ("models.eese=", "models.eese: unknown model 'eese'; did you mean 'ease'?"),
+    ("models.eese={}", "models.eese: unknown model 'eese'; did you mean 'ease'?"),
+    ("models.eese=", "models.eese: no model of this recipe; did you mean 'ease'?"),
     ("models.a.model=eas", "models.a: unknown model 'eas'; did you mean 'ease'?"),
     ("models.ease.name=x", "models.ease: ease has no hyper-parameter 'name'"),
     ("models.ease.self=x", "models.ease: ease has no hyper-parameter 'self'"),
@@ -275,6 +296,7 @@ BAD_RANGES = [
     ("tune.ease={l2: {choices: 5}}", "tune.ease.l2 = 5: a list of choices is wanted"),
     ("tune.ease={l2: {choices: [5], log: true}}", "tune.ease.l2 has choices, which need no log: leave one of the two"),
     ("tune.ease={l2: [5, 6, 5.0]}", "tune.ease.l2: 5.0 is there twice"),
+    ("tune.sparse-ae={penalty: [1, 2, 1]}", "tune.sparse-ae: no model of this recipe"),
     ("tune.ease={l2: [5, high]}", "tune.ease: ease: l2 = 'high': input should be a valid number"),
     ("tune.ease={l2: {low: 2, high: 2}}", "tune.ease.l2: low = 2 is not below high = 2"),
     ("tune.ease={l2: {low: 2, high: many}}", "tune.ease.l2.high = 'many': a number is wanted; or a list of choices"),
@@ -386,3 +408,9 @@ def test_a_recipe_that_is_not_there_is_told(tmp_path):
         read_recipe(tmp_path / "nowhere.yaml")
     with pytest.raises(InputError, match="is a directory; give a recipe in it"):
         read_recipe(tmp_path)
+
+
+def test_null_may_be_a_choice_but_once():
+    assert read_range("l2", [None, 2.0], lambda value: value) == Choices((None, 2.0))
+    with pytest.raises(RecipeError, match="l2: null is there twice"):
+        read_range("l2", [None, 2.0, None], lambda value: value)

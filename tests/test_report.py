@@ -9,26 +9,43 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from commands import write_inputs
+from matplotlib.figure import Figure
 from pages import Page, require_sound
 from scipy.sparse import csr_matrix, random_array
 
+from recae import experiment
 from recae.anomalies import Surprise, of_users
+from recae.artifact import read_card
 from recae.comparison import compare
 from recae.errors import OutputError
 from recae.evaluation import Evaluation, evaluate, summarise
 from recae.interactions import IdMap, Interactions
 from recae.metrics import Metric
 from recae.ranking import NO_ITEM, TopN
+from recae.recipe import read_recipe
 from recae.report import ReportInput, render_report, write_report
+from recae.report.calibration import FEW, calibrate, find_calibration, value_steps
 from recae.report.curves import read_curves
-from recae.report.drawing import PAINT, SERIES, Style
-from recae.report.maps import APART, NAMED_ITEMS, OTHER_GENRES, item_map, mapped_items, user_map
+from recae.report.drawing import PAINT, SERIES, Style, ratio_axis_around
+from recae.report.maps import (
+    APART,
+    NAMED_ITEMS,
+    OTHER_GENRES,
+    PointMap,
+    genres_of,
+    item_map,
+    mapped_items,
+    user_map,
+    with_genres,
+)
 from recae.report.measures import gain_by_bin, length_bins, recall_by_k, share_by_popularity
 from recae.report.oddities import EXPLAINED_USERS, explained_users, find_oddities
 from recae.report.people import LISTED, PEOPLE, choose_people, portray
 from recae.report.results import quality_table, value_table
 from recae.report.results import summarise as sum_up
 from recae.splitting import Fold
+from recae.tracking import Tracker
 
 METRICS = [Metric("recall", 5), Metric("ndcg", 10), Metric("coverage", 10)]
 
@@ -387,8 +404,22 @@ def test_gain_leaves_users_without_target_out() -> None:
     band = gain_by_bin(np.array([0.1, 0.3, np.nan, 0.5]), np.array([0, 0, 0, 1]), 3)
     assert band.y[:2] == pytest.approx([0.2, 0.5])
     assert np.isnan(band.y[2])
-    assert band.margin[0] == pytest.approx(1.96 * 0.1)
-    assert np.isnan(band.margin[1])
+    assert 0.1 <= band.low[0] < 0.2 < band.high[0] <= 0.3
+    assert np.isnan([band.low[1], band.high[1]]).all()
+
+
+def test_an_interval_of_the_pictures_is_that_of_the_tables(report: ReportInput) -> None:
+    """Of few users, one of whom gains much, the interval is lopsided: no multiple of a standard error."""
+    history, held_out = report.fold.history.matrix, report.fold.held_out.matrix
+    band = recall_by_k(report.top["ease"], held_out)
+    rows = summarise(evaluate(report.top["ease"], history, held_out, [Metric("recall", k) for k in (1, 5, 12)]))
+    places = rows["k"].to_numpy() - 1
+    np.testing.assert_allclose(band.low[places], rows["ci_low"])
+    np.testing.assert_allclose(band.high[places], rows["ci_high"])
+    assert np.isnan(recall_by_k(report.top["ease"], held_out, bounded=False).low).all()
+    lopsided = gain_by_bin(np.append(np.zeros(9), 1.0), np.zeros(10, dtype=np.int64), 1)
+    assert (lopsided.low[0], lopsided.y[0]) == (0.0, 0.1)
+    assert lopsided.high[0] == pytest.approx(0.3)
 
 
 def test_popularity_share_counts_down_from_the_most_popular() -> None:
@@ -497,6 +528,418 @@ def test_people_show_what_was_held_out_and_the_latest_of_the_history(report: Rep
         # The fixture's times grow with the column.
         assert list(person.history) == list(labels[report.fold.history.matrix[[row]].indices[::-1][:LISTED]])
         assert person.held_out == len(wanted)
+        offered = {label for shown in person.lists for label, _ in shown.items}
+        assert person.missed_in_all == len(wanted - offered)
+        assert set(person.missed) <= wanted - offered
+        assert len(person.missed) == min(LISTED, person.missed_in_all)
+
+
+def test_held_out_items_that_no_list_has_are_named_as_missed_popular_ones_first(
+    report: ReportInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recae.report.people.LISTED", 5)
+    popularity = dict(zip(report.item_labels, report.train.matrix.getnnz(axis=0), strict=True))
+    cut = replace(report, top={model: TopN(top.items[:, :2], top.scores[:, :2]) for model, top in report.top.items()})
+    people = portray(cut)
+    text = words_of(render_report(cut))
+    for person in people:
+        shares = [popularity[item] for item in person.missed]
+        assert shares == sorted(shares, reverse=True)
+        assert (f"Missed {person.missed_in_all} of {person.held_out} held out" in text) == bool(person.missed)
+        assert " ".join(f"{item} (missed)" for item in person.missed) in text
+    most = max(person.missed_in_all for person in people)
+    assert most > 5
+    assert f"and {most - 5} more" in text
+
+
+def test_a_model_that_misses_nothing_has_no_list_of_what_was_missed(report: ReportInput) -> None:
+    few = csr_matrix(report.fold.held_out.matrix.toarray() * (np.arange(60) < LISTED))
+    right = np.where(few.toarray()[:, :LISTED] > 0, np.arange(LISTED), NO_ITEM).astype(np.int32)
+    perfect = replace(
+        bare(report),
+        top={"ease": TopN(right, np.zeros(right.shape, np.float32))},
+        per_user=report.per_user,
+        fold=Fold(report.fold.history, replace(report.fold.held_out, matrix=few, times=None)),
+    )
+    assert {person.missed_in_all for person in portray(perfect)} == {0}
+    assert "(missed)" not in words_of(render_report(perfect))
+
+
+def test_a_genre_has_one_colour_and_mark_on_the_whole_page(report: ReportInput) -> None:
+    """Users' favourites are others than the items' largest genres, and come in another order."""
+    genres = [f"genre {number}" for number in range(12)]
+    table = report.train.item_table.assign(genres=[genres[min(11, item // 5)] for item in range(60)])
+    html = render_report(with_items(report, table))
+    swatches = re.findall(
+        r'<path d="([^"]*)" fill="(var\(--[\w-]+\))"/></svg><span>(genre \d+)', html.replace("\n", "")
+    )
+    named = {name for *_, name in swatches}
+    assert len(swatches) > len(named) > SERIES // 2  # some stand in both legends
+    looks = {(outline, colour) for outline, colour, _ in swatches}
+    assert len(looks) == len({(*look,) for look in swatches}) == len(named) <= SERIES
+    assert len({colour for _, colour in looks}) == len(named)
+
+
+def test_maps_of_many_genres_name_the_largest_of_each_in_turn() -> None:
+    one, other = (
+        PointMap(np.zeros((6, 2)), np.arange(6), tuple(names), ordered=False, total=6) for names in ("abcdef", "xyazvw")
+    )
+    genres = genres_of([one, other], 8)
+    assert genres == ["a", "x", "b", "y", "c", "d", "z", "e"]
+    shown = with_genres(one, genres)
+    assert shown.groups == ("a", "b", "c", "d", "e", OTHER_GENRES)
+    assert list(shown.group) == [0, 1, 2, 3, 4, 5]
+    assert with_genres(other, genres).groups == ("x", "y", "a", "z", OTHER_GENRES)
+    assert list(with_genres(other, genres).group) == [0, 1, 2, 3, 4, 4]
+    by_length = replace(one, ordered=True)
+    assert genres_of([by_length, other], 8)[:2] == ["x", "y"]
+    assert with_genres(by_length, genres) is by_length
+
+
+def test_what_a_training_chose_is_told(report: ReportInput) -> None:
+    chosen = {"ease": {}, "random": {"deep": "mult-vae", "memory": 0.25, "width": 600, "hidden": [8, 4]}}
+    text = Page(render_report(replace(bare(report), chosen=chosen))).text
+    told = text.split("What the training chose where it was left open")[1].split("Behaviour")[0]
+    assert "random deep mult-vae, memory 0.25, width 600, hidden 8 × 4" in told
+    assert "ease" not in told
+    assert "What the training chose" not in Page(render_report(bare(report))).text
+
+
+ERRORS = [Metric("rmse"), Metric("mae"), Metric("global_rmse")]
+
+
+def predicting(report: ReportInput, metrics: list[Metric]) -> ReportInput:
+    """Return an experiment on values from -1 to 7: of two models that predict some, and one that only orders items.
+
+    "halves" comes half as far from 3, the middle, as the values are; "item-mean" predicts 3 of everything.
+    """
+    generator = np.random.default_rng(8)
+    history, held_out = (
+        replace(
+            part, matrix=csr_matrix((generator.integers(-2, 3, part.matrix.nnz) * 2.0 + 3, *rest), part.matrix.shape)
+        )
+        for part in (report.fold.history, report.fold.held_out)
+        for rest in [(part.matrix.indices, part.matrix.indptr)]
+    )
+    values = held_out.matrix.data.astype(np.float64)
+    predicted = {"halves": 3 + (values - 3) / 2, "item-mean": np.full(len(values), 3.0)}
+    lists = dict(zip(("halves", "item-mean", "popularity"), report.top.values(), strict=True))
+    judged = {
+        model: evaluate(top, history.matrix, held_out.matrix, metrics, report.train.matrix, predicted.get(model))
+        for model, top in lists.items()
+    }
+    of_users = [
+        one.per_user.assign(model=model, user_id=report.train.users.ids, history_length=np.diff(history.matrix.indptr))
+        for model, one in judged.items()
+    ]
+    return replace(
+        report,
+        metrics=pd.concat([summarise(one, resamples=50).assign(model=model) for model, one in judged.items()]),
+        main_metric=metrics[0],
+        comparisons=compare(judged, metrics[0], resamples=50, permutations=200),
+        per_user=pd.concat(of_users),
+        curves={"halves": pd.DataFrame({"loss": [3.0, 2.0], metrics[0].key: [0.9, 0.7]})},
+        top=lists,
+        fold=Fold(history, held_out),
+        user_embeddings={},
+        item_embeddings={},
+        surprises={"halves": report.surprises["ease"]},
+        predicted=predicted,
+    )
+
+
+@pytest.fixture(scope="module")
+def valued(report: ReportInput) -> ReportInput:
+    return predicting(report, ERRORS)
+
+
+@pytest.fixture(scope="module")
+def valued_html(valued: ReportInput) -> str:
+    return render_report(valued)
+
+
+def words_of(html: str) -> str:
+    return Page(re.sub(r"<style>.*</style>", "", html, flags=re.DOTALL)).text
+
+
+RANKING = r"(?i)\b(hits?|hit_?r|ticks?|rank\w*|recommend\w*|recall|lists?|bold type|serves|k)\b"
+
+
+def test_the_page_of_a_values_recipe_has_no_sentence_of_rankings(html: str, valued_html: str) -> None:
+    require_sound(valued_html)
+    assert re.findall(RANKING, words_of(valued_html)) == []
+    assert "nan" not in re.findall(r"[a-z]+", words_of(valued_html).lower())
+    assert len(set(re.findall(RANKING, words_of(html)))) > 8
+
+
+def test_the_page_of_a_ranking_recipe_has_no_sentence_of_values(html: str) -> None:
+    assert re.findall(r"(?i)predict\w*|lower|actual\w*|\bvalues?\b|error\w*", words_of(html)) == []
+
+
+def test_where_figures_are_errors_the_page_says_that_lower_is_better(valued_html: str) -> None:
+    text = words_of(valued_html)
+    for part in (
+        "users; lower is better. It beats the second, item-mean",
+        "Errors of predicted values, lower is better",
+        "rmse on the validation users After each epoch, lower is better",
+        "How much lower rmse is on average than that of item-mean, user by user, with 95% intervals (lower is better:",
+        "by rmse (lower is better)",
+        "50.0% lower; 95% interval",
+        "those of global errors over all held-out values",
+    ):
+        assert part in text
+    assert "+50.0%" not in text
+
+
+def test_a_page_of_both_kinds_speaks_of_each_and_of_the_main_one_first(report: ReportInput) -> None:
+    ndcg = Metric("ndcg", 10)
+    by_errors, by_ranks = (
+        words_of(render_report(predicting(report, [*few]))) for few in ((ERRORS[0], ndcg), (ndcg, ERRORS[0]))
+    )
+    for text in (by_errors, by_ranks):
+        for part in (
+            "Predicted and actual values",
+            "Recall by list length",
+            "An item counts whatever its value",
+            "hit r",
+        ):
+            assert part in text
+        assert text.index("x̂") > text.index("What the metrics mean")
+    assert by_errors.index("Errors of predicted values") < by_errors.index("Ranking quality")
+    assert by_errors.index("Predicted and actual") < by_errors.index("Recall by list length")
+    assert "A tick and bold type" not in by_errors
+    assert by_ranks.index("Errors of predicted values") > by_ranks.index("Ranking quality")
+    assert by_ranks.index("Predicted and actual") > by_ranks.index("Recall by list length")
+    assert "A tick and bold type" in by_ranks
+
+
+def test_predictions_that_come_half_way_are_shown_to_shrink_by_half(valued: ReportInput, valued_html: str) -> None:
+    found, values = find_calibration(valued), valued.fold.held_out.matrix.data
+    assert found is not None
+    halves, mean = found.models
+    assert (halves.model, mean.model) == ("halves", "item-mean")
+    some = halves.counts > 0
+    assert list(halves.means.x[some]) == [1, 2, 3, 4, 5]
+    assert list(halves.means.y[some]) == [-1, 1, 3, 5, 7]
+    assert list(halves.counts[some]) == [(values == value).sum() for value in (-1, 1, 3, 5, 7)]
+    assert list(mean.counts[mean.counts > 0]) == [len(values)]
+    assert mean.means.y[mean.counts > 0] == pytest.approx(values.mean())
+    assert found.counts.sum() == len(values)
+    of_halves, of_mean = found.spreads
+    assert of_halves.deviation == pytest.approx(values.std() / 2)
+    assert (of_halves.slope, of_halves.low, of_halves.high) == pytest.approx((2, 1, 5))
+    assert (found.actual.low, found.actual.high) == (-1, 7)
+    assert np.isnan(of_mean.slope)
+
+    picture = next(
+        svg for svg in Page(valued_html).named("svg") if "What halves predicts" in str(svg.get("aria-label"))
+    )
+    said = [
+        f"{x}.00: {y} ({(values == float(y.replace('−', '-'))).sum()})"
+        for x, y in zip(range(1, 6), ("−1.00", "1.00", "3.00", "5.00", "7.00"), strict=True)
+    ]
+    assert str(picture["aria-label"]).endswith("; ".join(said))
+    text = words_of(valued_html)
+    assert f"Of the {len(values)} held-out values of the test users" in text
+    assert "The predictions shrink towards the mean: those of halves spread 50% as far as the actual values" in text
+    assert re.search(r"Values of 7.00 or more, \d+% of all, are 7.00 on average and predicted as 5.00;", text)
+    assert re.search(r"those of −1.00 or less, \d+%, are −1.00 and predicted as 1.00", text)
+
+
+def test_no_empty_room_is_between_the_values_and_how_many_there_are(valued_html: str) -> None:
+    picture = valued_html.split("Predicted and actual values")[1].split("<svg")[1].split("</svg>")[0]
+    boxes = re.findall(r'<rect x="[\d.]+" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', picture)
+    (above, height), (below, _) = ((float(top), float(high)) for top, high in boxes)
+    assert 0 < below - (above + height) < 40
+
+
+def test_the_picture_of_predicted_values_names_nobody(valued_html: str) -> None:
+    section = valued_html[
+        valued_html.index("Predicted and actual values") : valued_html.index("Gain by history length")
+    ]
+    assert "halves" in section
+    assert "user-0" in valued_html
+    assert "user-0" not in section
+    assert "Film" not in section
+
+
+def test_predictions_that_stray_as_far_as_the_values_are_not_said_to_shrink(valued: ReportInput) -> None:
+    values = valued.fold.held_out.matrix.data.astype(np.float64)
+    wild = replace(valued, predicted={"halves": 3 + 2 * (values - 3)})
+    text = words_of(render_report(wild))
+    assert "The predictions of halves do not shrink towards the mean: they spread 200% as far as" in text
+    found = find_calibration(wild)
+    assert found is not None
+    assert found.spreads[0].slope == pytest.approx(0.5)
+
+
+def test_the_interval_of_the_slope_is_of_users_drawn_anew(valued: ReportInput) -> None:
+    held_out, generator = valued.fold.held_out.matrix, np.random.default_rng(6)
+    actual, bounds = held_out.data.astype(np.float64), held_out.indptr
+    predicted = 3 + (actual - 3) / 2 + generator.normal(size=len(actual))
+    found = find_calibration(replace(valued, predicted={"halves": predicted}))
+    assert found is not None
+    slopes = []
+    for _ in range(1000):
+        rows = generator.integers(len(bounds) - 1, size=len(bounds) - 1)
+        places = np.concatenate([np.arange(bounds[row], bounds[row + 1]) for row in rows])
+        slopes.append(np.polyfit(predicted[places], actual[places], 1)[0])
+    spread = found.spreads[0]
+    wanted = [np.polyfit(predicted, actual, 1)[0], *np.quantile(slopes, [0.025, 0.975])]
+    assert [spread.slope, spread.slope_low, spread.slope_high] == pytest.approx(wanted, abs=0.3 * np.std(slopes))
+
+
+def test_without_predictions_there_is_no_such_picture(valued: ReportInput) -> None:
+    page = require_sound(render_report(replace(valued, predicted={})))
+    assert "Predicted and actual values" not in page.text
+    assert "No user has both a held-out value and a prediction to show" in page.text
+    silent = replace(
+        bare(valued), predicted={}, metrics=valued.metrics.assign(value=np.nan, ci_low=np.nan, ci_high=np.nan)
+    )
+    text = words_of(render_report(silent))
+    assert "No model has a value for rmse: none predicts values" in text
+    assert "no user has a held-out value, or no model predicts any" in text
+
+
+def test_steps_are_equal_around_round_numbers_and_the_ends_hold_the_few_far_out(valued: ReportInput) -> None:
+    generator = np.random.default_rng(2)
+    edges = value_steps([generator.uniform(-10, 10, 5000), np.append(generator.uniform(-3, 3, 5000), 1e6)])
+    assert list(edges) == pytest.approx(np.arange(-10.5, 11))
+    values = valued.fold.held_out.matrix.data.astype(np.float64)
+    far = 3 + (values - 3) / 2
+    far[0] = 1e6
+    stray = replace(valued, predicted={"halves": far})
+    found = find_calibration(stray)
+    assert found is not None
+    assert found.edges[-1] < 10
+    assert found.models[0].counts.sum() == len(values)
+    assert "hold whatever lies beyond" in words_of(render_report(stray))
+    assert "hold whatever lies beyond" not in words_of(render_report(valued))
+
+
+def test_a_step_has_the_means_and_the_interval_of_users_drawn_anew() -> None:
+    generator = np.random.default_rng(4)
+    users = np.repeat(np.arange(200), generator.integers(1, 9, 200))
+    own = generator.normal(size=200)[users]
+    predicted = generator.normal(size=len(users))
+    actual = predicted + own + 0.3 * generator.normal(size=len(users))
+    edges = np.array([-9.0, -0.5, 0.5, 9.0])
+    found = calibrate("any", predicted, actual, users, edges)
+    for step in range(3):
+        inside = (predicted >= edges[step]) & (predicted < edges[step + 1])
+        assert found.counts[step] == inside.sum()
+        assert found.means.x[step] == pytest.approx(predicted[inside].mean())
+        assert found.means.y[step] == pytest.approx(actual[inside].mean())
+        sums, counts = (np.bincount(users[inside], weights, minlength=200) for weights in (actual[inside], None))
+        drawn = generator.integers(200, size=(4000, 200))
+        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        assert found.means.low[step] == pytest.approx(np.quantile(means, 0.025), abs=0.2 * means.std())
+        assert found.means.high[step] == pytest.approx(np.quantile(means, 0.975), abs=0.2 * means.std())
+    alone = calibrate("any", predicted[:1], actual[:1], users[:1], edges)
+    assert np.isnan([alone.means.low, alone.means.high]).all()
+    assert np.isnan(alone.means.x[alone.counts == 0]).all()
+
+
+def test_marks_of_few_predictions_are_hollow(valued: ReportInput) -> None:
+    values = valued.fold.held_out.matrix.data.astype(np.float64)
+    predicted = 3 + (values - 3) / 2
+    predicted[np.flatnonzero(values == 3)[: FEW - 1]] = 6
+    alone = replace(valued, predicted={"halves": predicted})
+    hollow, full = (
+        render_report(one).split("Predicted and actual values")[1].split("</svg>")[0] for one in (alone, valued)
+    )
+    assert "fill: var(--paper)" in hollow
+    assert "fill: var(--paper)" not in full
+
+
+def test_people_of_a_values_recipe_show_what_was_predicted_of_what_was_held_out(valued: ReportInput) -> None:
+    held_out, labels = valued.fold.held_out.matrix, valued.item_labels
+    for row, person in zip(choose_people(valued), portray(valued), strict=True):
+        actual = dict(zip(labels[held_out[[row]].indices], held_out[[row]].data, strict=True))
+        assert len(person.targets) == min(LISTED, len(actual))
+        assert person.held_out == len(actual)
+        assert all(actual[item] == value for item, value in person.targets)
+        assert [value for _, value in person.targets] == sorted((value for _, value in person.targets), reverse=True)
+        halves, mean = person.predictions
+        assert list(halves.values) == [3 + (value - 3) / 2 for _, value in person.targets]
+        assert set(mean.values) == {3.0}
+        errors = np.array(list(actual.values())) - 3
+        assert halves.value == pytest.approx(np.sqrt(np.mean(errors**2)) / 2)
+        history = valued.fold.history.matrix[[row]]
+        known = dict(zip(labels[history.indices], history.data, strict=True))
+        assert list(person.history_values) == [known[item] for item in person.history]
+        assert not person.lists
+
+
+def test_an_experiment_hands_over_what_was_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_inputs(tmp_path))
+    (tmp_path / "values.yaml").write_text(
+        "name: values\ndata: {path: log.csv, values: keep}\nsplit: {kind: strong-generalisation, held_out_users: 12}\n"
+        "evaluation: {metrics: [rmse, ndcg@5]}\nmodels: {item-mean: {}, popularity: {}}\n"
+    )
+    given = []
+    monkeypatch.setattr(experiment, "write_report", lambda _, report, **__: given.append(report))
+    out = experiment.run(
+        read_recipe(tmp_path / "values.yaml"),
+        tmp_path / "out",
+        open_tracker=lambda name: Tracker(name, uri="nowhere://"),
+    )
+    errors = given[0].predicted["item-mean"] - given[0].fold.held_out.matrix.data
+    users = np.repeat(np.arange(12), np.diff(given[0].fold.held_out.matrix.indptr))
+    by_user = np.sqrt(pd.Series(errors**2).groupby(users).mean())
+    assert out.metrics.set_index(["model", "metric"])["value"]["item-mean", "rmse"] == pytest.approx(by_user.mean())
+    assert list(given[0].predicted) == ["item-mean"]
+
+
+def test_an_experiment_hands_over_what_a_training_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_inputs(tmp_path))
+    (tmp_path / "open.yaml").write_text(
+        "name: open\ndata: {path: log.csv, min_items: 4}\nsplit: {kind: strong-generalisation, held_out_users: 12}\n"
+        "evaluation: {metrics: [ndcg@5]}\n"
+        "models: {hybrid: {hidden: 8, layers: 1, latent: 4, epochs: 1, factors: 4}, popularity: {}}\n"
+    )
+    given = []
+    monkeypatch.setattr(experiment, "write_report", lambda _, report, **__: given.append(report))
+    experiment.run(
+        read_recipe(tmp_path / "open.yaml"), tmp_path / "out", open_tracker=lambda name: Tracker(name, uri="nowhere://")
+    )
+    assert given[0].chosen["hybrid"].items() >= {"deep": "rec-vae", "gamma": 0.005}.items()
+    assert "hidden" not in given[0].chosen["hybrid"]
+    assert not given[0].chosen["popularity"]
+    training = read_card(tmp_path / "out" / "models" / "popularity").training
+    assert training["fewest_items"] == np.diff(given[0].train.matrix.indptr).min()
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 2), (7, 8), (29, 80), (4, 476), (2, 100_000)])
+def test_an_axis_of_lengths_has_room_for_the_marks_at_both_ends(low: int, high: int) -> None:
+    axes = Figure().subplots()
+    ratio_axis_around(axes, low, high, "items")
+    left, right = axes.transAxes.inverted().transform(axes.transData.transform([(low, 1), (high, 1)]))[:, 0]
+    assert 0.03 < left <= right < 0.97
+    ticks = sorted(axes.get_xticks())
+    assert (ticks[0], ticks[-1]) == (low, high)
+    assert len(ticks) >= min(3, high - low + 1)
+    places = axes.transAxes.inverted().transform(axes.transData.transform([(tick, 1) for tick in ticks]))[:, 0]
+    assert (np.diff(places) > 0.05).all()
+
+
+def test_no_odd_user_is_cut_off_by_the_edge_of_the_picture(report: ReportInput, html: str) -> None:
+    picture = html[html.index("Who is hard to explain") :].split("<svg", 1)[1].split("</svg>")[0]
+    box = re.search(
+        r"<clipPath id=\"[^\"]*\">\s*<rect x=\"([\d.]+)\" y=\"([\d.]+)\" width=\"([\d.]+)\" height=\"([\d.]+)\"",
+        picture,
+    )
+    assert box
+    left, upper, width, height = map(float, box.groups())
+    marks = [
+        (float(x), float(y))
+        for group in re.findall(r"<g clip-path=[^>]*>(.*?)</g>", picture, re.DOTALL)
+        for x, y in re.findall(r"<use [^>]*x=\"([1-9][\d.]+)\" y=\"([\d.]+)\"", group)
+    ]  # the band's is at 0
+    assert len(marks) == len(report.fold.history.users)
+    half = 4  # a mark named in the table is seven points wide
+    assert all(left + half <= x <= left + width - half for x, _ in marks)
+    assert all(upper + half <= y <= upper + height - half for _, y in marks)
 
 
 # Machado, Oliveira and Fernandes 2009, "A physiologically-based model for simulation of color vision deficiency",

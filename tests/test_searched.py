@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from pages import require_sound
 
+from recae.ranges import Choices, Span
 from recae.report.searched import render_search
 from recae.report.trials import WORST, SearchInput, read_trials
 
@@ -36,7 +37,7 @@ def table(model: str, figures: list[float], *, metric: str = "ndcg@100", **colum
 
 def found(*tables: pd.DataFrame, **best: int) -> SearchInput:
     return SearchInput(
-        title="films", recipe="name: films\n", facts={"device": "cpu"}, caveats=["one <caveat>"],
+        title="films", recipe="name: films\n", ranges={}, facts={"device": "cpu"}, caveats=["one <caveat>"],
         trials=pd.concat(tables), best=best,
     )  # fmt: skip
 
@@ -87,11 +88,63 @@ def test_a_trial_that_went_astray_does_not_press_the_others_together(metric: str
     figures = [1.0, 0.9, 0.8, 0.9, -50.0]
     tried = read_trials(found(table("m", [sign * one for one in figures], metric=metric), m=0))[0]
     assert tried.edge == pytest.approx(sign * (1.0 - WORST * 0.1))
-    assert (
-        "What stands at the edge is worse than the axis shows."
-        in require_sound(render_search(found(table("m", [sign * one for one in figures], metric=metric), m=0))).text
-    )
-    assert read_trials(found(table("m", figures[:4], metric=metric), m=0))[0].edge is None
+    text = require_sound(render_search(found(table("m", [sign * one for one in figures], metric=metric), m=0))).text
+    assert "1 is worse than the axis shows and stands at its edge." in text
+    assert "1 of 5 lies at the edge, as above" in text
+    worse = table("m", [sign * one for one in [*figures, -9.0, np.nan]], metric=metric)
+    text = require_sound(render_search(found(worse, m=0))).text
+    assert "2 are worse than the axis shows and stand at its edge. 1 that failed has no figure" in text
+    assert "2 of 7 lie at the edge, as above" in text
+    within = found(table("m", [sign * one for one in figures[:4]], metric=metric), m=0)
+    assert read_trials(within)[0].edge is None
+    assert "the edge" not in require_sound(render_search(within)).text
+
+
+TUNED = {
+    "m": {
+        "rate": Span(3e-4, 5e-3, log=True),
+        "share": Span(0.2, 0.8),
+        "width": Choices((400, 100, 200)),
+        "hidden": Choices(([600], [200, 200])),
+    }
+}
+
+
+def written(html: str, setting: str) -> list[str]:
+    """Return what the ticks of a setting's picture say."""
+    picture = html.split(f"<figcaption><b>{setting}</b>")[1].split("</svg>")[0]
+    return re.findall(r">([^<>]*)</text>", picture.split('aria-label="')[1].split("ndcg", 1)[1])
+
+
+def slices(**settings: list[Any]) -> str:
+    trials = [json.dumps(dict(zip(settings, one, strict=True))) for one in zip(*settings.values(), strict=True)]
+    figures = list(np.linspace(0.25, 0.3, len(trials)))
+    return render_search(replace(found(table("m", figures, settings=trials), m=len(trials) - 1), ranges=TUNED))
+
+
+def test_a_setting_is_drawn_along_its_range_or_at_its_choices() -> None:
+    html = slices(rate=[0.001, 0.0005], share=[0.5, 0.4], width=[200, 100], hidden=[[600], [200, 200]])
+    assert {"0.0003", "0.001", "0.005"} <= set(written(html, "rate"))
+    assert "0.004" not in written(html, "rate")  # an axis of even steps would have it
+    assert {"0.2", "0.4", "0.6", "0.8"} <= set(written(html, "share"))
+    assert written(html, "width")[:3] == ["100", "200", "400"]
+    assert written(html, "hidden")[:2] == ["200 × 200", "600"]
+
+
+def test_what_has_no_place_on_a_range_stands_before_it() -> None:
+    html = slices(rate=[None, 0.001], share=[0.9, 0.4], width=[300, 100])
+    assert written(html, "rate")[0] == "None"
+    assert "0.005" in written(html, "rate")
+    assert written(html, "width")[:4] == ["100", "200", "300", "400"]
+    zero = slices(rate=[0, 0.001], share=[0.5, 0.4])
+    assert written(zero, "rate")[:2] == ["0", "0.0003"]
+
+
+def test_the_page_says_how_many_users_the_gain_was_measured_on() -> None:
+    search = replace(found(table("m", [0.2, 0.3]), m=1), facts={"validation users": "1,234"})
+    text = require_sound(render_search(search)).text
+    assert "Measured on the 1,234 validation users, whom" in text
+    assert "by 1,234 validation users. A gain has no interval" in text
 
 
 @pytest.mark.parametrize(
@@ -116,10 +169,11 @@ def test_the_page_survives_what_is_missing(trials: pd.DataFrame) -> None:
 
 def test_an_axis_says_small_numbers_with_all_their_digits() -> None:
     settings = [json.dumps({"rate": 10.0**-number}) for number in (2, 3, 4)]
-    html = render_search(found(table("m", [0.3011, 0.3012, 0.3013], settings=settings), m=2))
-    written = re.findall(r">([^<>]*)</text>", html)
-    assert {"0.0001", "0.001", "0.01"} <= set(written)
-    assert any(re.fullmatch(r"0\.301[1-3]\d*", one) for one in written)
+    search = found(table("m", [0.3011, 0.3012, 0.3013], settings=settings), m=2)
+    ranges = {"m": {"rate": Span(0.0001, 0.01, log=True)}}
+    ticks = re.findall(r">([^<>]*)</text>", render_search(replace(search, ranges=ranges)))
+    assert {"0.0001", "0.001", "0.01"} <= set(ticks)
+    assert any(re.fullmatch(r"0\.301[1-3]\d*", one) for one in ticks)
 
 
 def test_names_from_outside_are_text() -> None:

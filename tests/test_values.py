@@ -9,13 +9,16 @@ import pytest
 from commands import call, log
 
 from recae.artifact import load_model
-from recae.events import read_events
+from recae.errors import EventsError
+from recae.events import open_events, read_events
 from recae.experiment import read_split, training_interactions
 from recae.interactions import Interactions, prepare
 from recae.jobs import read_histories
 from recae.metrics import Metric
 from recae.models import build
+from recae.notes import notes
 from recae.preparation import Preparation
+from recae.reading import DataSection, read_parts
 from recae.recipe import read_recipe
 from recae.splitting import Split, given, global_time, leave_last_out, strong_generalisation
 from recae.validation import watched_by
@@ -230,3 +233,101 @@ def test_train_keeps_values_if_it_is_told_to_and_stops_by_their_errors(tmp_path,
     assert card.preparation == KEEP
     assert card.training["watched"] == "rmse"
     assert "of 3: rmse " in done.out
+
+
+def test_values_that_are_to_be_kept_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://")
+    plain = ratings().rename(columns={"value": "Sterne"})
+    plain.to_csv("plain.csv", index=False)
+    plain.to_parquet("plain.parquet")
+    (tmp_path / "ratings.yaml").write_text(RECIPE.replace("ratings.csv", "plain.csv"), encoding="utf-8")
+    assert call("data", "prepare", "plain.csv", "--out", "ready").code == 0
+    before = sorted(tmp_path.iterdir())
+    no_column = "no column of values found among 'user_id', 'item_id', 'Sterne', 'timestamp'; name it with --value-col"
+    train = "train rating-als {} --values keep --out model"
+    for words, said in (
+        (train.format("plain.csv"), no_column),
+        (train.format("plain.parquet"), no_column),
+        ("compare ratings.yaml --out out", f"{no_column} (in a recipe data.columns.value)"),
+        ("compare ratings.yaml --set data.min_users=2 --out out", no_column),
+        ("tune ratings.yaml --set tune.ease={l2:[1]} --out out", no_column),
+        (train.format("ready"), "ready: values are to be kept, and every one in it is 1; prepare the log again"),
+    ):
+        done = call(*words.split())
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), words
+        assert said in done.err
+    assert sorted(tmp_path.iterdir()) == before
+    assert call("data", "describe", "plain.csv").code == 0
+    # What is counted has values of its own, and so has a column that is named.
+    assert call(*train.format("plain.csv").split(), "--duplicates", "sum").code == 0
+    assert call("compare", "ratings.yaml", "--value-col", "Sterne", "--out", "out", "--model", "item-mean").code == 0
+
+
+def test_a_log_that_comes_split_must_have_its_values_too(tmp_path: Path) -> None:
+    names = ("train", "validation_tr", "validation_te", "test_tr", "test_te")
+    for name in names:
+        ratings()[["user_id", "item_id"]].to_csv(tmp_path / f"{name}.csv", index=False)
+    section = DataSection(path=str(tmp_path), values="keep", min_items=1)
+    with pytest.raises(EventsError, match="values are to be kept, and no column of values found among 'user_id', 'it"):
+        read_parts(section)
+    for name in names:
+        (tmp_path / f"{name}.csv").unlink()
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.txt").write_text("0 1 2\n1 2 3\n")
+    with pytest.raises(EventsError, match=r"\(t\w+\): values are to be kept, and this log has none"):
+        read_parts(section)
+
+
+def test_compare_keeps_values_if_it_is_told_to(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(compared)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://")
+    (compared / "ones.yaml").write_text(RECIPE.replace(", values: keep", ""), encoding="utf-8")
+    words = ("compare", "ones.yaml", "--model", "item-mean", "--out", "kept", "--overwrite", "--quiet")
+    assert "every held-out one is 1" in call(*words).err
+    assert call(*words, "--values", "keep").code == 0
+    assert load_model(Path("kept/models/item-mean")).card.preparation == KEEP
+
+
+def test_errors_of_values_that_are_not_there_are_told_by_their_cause(compared: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "nameless.csv"
+    ratings().rename(columns={"value": "Sterne"}).to_csv(path, index=False)
+    ratings().assign(value=1).to_csv("ones.csv", index=False)
+    kept = compared / "out" / "models" / "item-mean"
+    assert call("train", "item-mean", compared / "ratings.csv", "--out", "of-ones").code == 0
+    for model, log_of, said in (
+        (kept, path, f"{path}: no column of values found; name it with --value-col, or leave out rmse"),
+        (kept, "ones.csv", "metric 'rmse' compares values, and every held-out one is 1; "),
+        ("of-ones", path, "and the model was trained on ones; train it with --values keep, or leave the metric out"),
+    ):
+        done = call("evaluate", model, log_of, "--metrics", "rmse,ndcg@10")
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert said in done.err
+    assert call("evaluate", kept, path, "--metrics", "rmse", "--value-col", "Sterne").code == 0
+
+
+STARS = [1, 2, 3, 4, 4, 5, 5, 4, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "rated"),
+    [
+        (STARS, True),
+        ([value / 2 for value in STARS], True),
+        ([2 * value for value in STARS], True),
+        ([1, 1, 1, 1, 2, 1, 2, 3, 1, 7], False),
+        ([3, 90, 14, 2, 5, 5, 77, 8, 1, 40], False),
+        ([value + offset / 100 for offset, value in enumerate(STARS * 3)], False),
+    ],
+)
+def test_a_threshold_is_suggested_for_what_looks_like_ratings(values: list, rated: bool, tmp_path: Path) -> None:
+    events = ratings()
+    events.assign(value=np.resize(values, len(events))).to_parquet(tmp_path / "log.parquet")
+    read = Interactions.from_events(open_events(tmp_path / "log.parquet"))
+    assert read.counts == Interactions.from_events(read_events(tmp_path / "log.parquet")).counts
+    assert read.counts == prepare(open_events(tmp_path / "log.parquet"), tmp_path / "ready").counts
+    (note,) = (note for note in notes(read.counts, {"values": "binary"}) if "not looked at" in note)
+    assert ("--min-value" in note) == rated
+    assert "--values keep" in note
+    assert not any("not looked at" in note for note in notes(read.counts, {"values": "keep"}))

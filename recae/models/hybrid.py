@@ -101,10 +101,10 @@ class Weighed:
     With validation users, their NDCG@100 by the deep part alone, and by all together.
     """
 
-    memory: float
-    graph: float
-    alone: float | None = None
-    together: float | None = None
+    memory_weight: float
+    filter_weight: float
+    ndcg_at_100_deep: float | None = None
+    ndcg_at_100_all: float | None = None
 
 
 def unless_told(name: str, what: str) -> Any:
@@ -186,10 +186,8 @@ class Hybrid:
             alike.append(_alike(self.deep_, graph, some))
             with stage("weigh"):
                 weighed = self._best_weights(graph, options.validation, alike)
-            self.filter_ = graph if weighed.graph else None
-        weights = [
-            weight * scale for weight, scale in zip((weighed.memory, weighed.graph), (*alike, 0.0), strict=False)
-        ]
+            self.filter_ = graph if weighed.filter_weight else None
+        weights = weighed.memory_weight * alike[0], weighed.filter_weight * alike[-1]
         self.weight_, self.filter_weight_ = (torch.tensor(weight, device=options.device) for weight in weights)
         settings = self.settings(seen.shape[1])
         opened = {

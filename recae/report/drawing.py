@@ -6,6 +6,7 @@ so that the pictures follow the reader's light or dark theme.
 """
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,6 +48,13 @@ SERIES = 8
 DASHES = ("", "6 2.5", "2 2", "8 2 2 2")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH = 460
+
+ROOM = 0.04
+"""Which part of what is drawn is left free on either side of it, for marks that stand at the ends."""
+
+CROWD = 0.1
+"""How far ticks stand apart at least, as a part of the axis."""
+
 BASE: Mapping[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 12,
@@ -118,6 +126,30 @@ def ratio_axis(axes: Axes, end: float, label: str) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:,.0f}"))
     axes.set_xlabel(label)
+
+
+def ratio_axis_around(axes: Axes, low: int, high: int, label: str) -> None:
+    """Let the x axis run over whole numbers in even ratios, with room for the marks at both ends, which get a tick.
+
+    The numbers in between are round ones, as far as they do not crowd.
+    """
+    ends = np.log([low, high]) + np.array([-1, 1]) * max(ROOM * np.log(high / low), np.log(1.1))
+    axes.set_xscale("log")
+    axes.set_xlim(*np.exp(ends))
+    axes.xaxis.set_major_locator(FixedLocator(ratio_ticks(low, high, CROWD * (ends[1] - ends[0]))))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:,.0f}"))
+    axes.set_xlabel(label)
+
+
+def ratio_ticks(low: float, high: float, apart: float) -> list[float]:
+    """Return ticks of an axis in even ratios: both ends, and round numbers whose logarithms lie that far apart."""
+    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    ticks = [low] if low == high else [low, high]
+    for tick in [first * power for first in (1, 5, 2, 3, 4, 7) for power in powers]:
+        if low < tick < high and min(abs(np.log(tick / other)) for other in ticks) > apart:
+            ticks.append(tick)
+    return ticks
 
 
 def picture(name: str, draw: Callable[[Figure], None], alt: str, *, height: int = 300, width: int = WIDTH) -> Markup:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from recae.interactions import IdMap, Interactions
 from recae.metrics import Metric
 from recae.ranking import TopN
 from recae.splitting import Fold
+
+BASELINE, VALUE_BASELINE = "popularity", "item-mean"
+"""The least that is to be expected of a ranking, and of predicted values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,8 @@ class ReportInput:
     user_embeddings  by model: the fold's users × dimension
     item_embeddings  by model: the training's `mapped_items` × dimension
     surprises    by model: how much the histories of the fold's `explained_users` surprise it
+    predicted    by model: the predicted value of each held-out entry, in the order of their matrix
+    chosen       by model: what its training chose, such as hyper-parameters that were left open, and figures of that
     `recipe` is YAML, `facts` and `caveats` are sentences and figures for people.
     """
 
@@ -46,6 +52,8 @@ class ReportInput:
     user_embeddings: Mapping[str, NDArray[np.float32]]
     item_embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     surprises: Mapping[str, Surprise] = field(default_factory=dict)
+    predicted: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    chosen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def main(self) -> pd.DataFrame:
@@ -53,14 +61,35 @@ class ReportInput:
 
         Best is highest, or lowest where the metric says so.
         """
+        return self._by(self.main_metric)
+
+    def _by(self, metric: Metric) -> pd.DataFrame:
         table = self.metrics
-        rows = table[(table["metric"] == self.main_metric.name) & (table["k"] == self.main_metric.k)]
+        rows = table[(table["metric"] == metric.name) & (table["k"] == metric.k)]
         everyone = pd.Index(table["model"].drop_duplicates(), name="model")
-        return (
-            rows.set_index("model")
-            .reindex(everyone)
-            .sort_values("value", ascending=self.main_metric.sign < 0, kind="stable")
-        )
+        return rows.set_index("model").reindex(everyone).sort_values("value", ascending=metric.sign < 0, kind="stable")
+
+    @cached_property
+    def measured(self) -> list[Metric]:
+        """The metrics, as they were asked for."""
+        kinds = self.metrics[["metric", "k"]].drop_duplicates().itertuples(index=False, name=None)
+        return [Metric(name, k) for name, k in kinds]
+
+    @property
+    def ranks(self) -> bool:
+        """Does any metric look at rankings?"""
+        return not all(metric.is_of_values for metric in self.measured)
+
+    @property
+    def baseline(self) -> str:
+        """The model that is the least to be expected by the main metric."""
+        return VALUE_BASELINE if self.main_metric.is_of_values else BASELINE
+
+    @property
+    def predictors(self) -> list[str]:
+        """The models that predict values, best first by the main metric, or by the first that is of values."""
+        metric = next((one for one in [self.main_metric, *self.measured] if one.is_of_values), self.main_metric)
+        return [model for model in self._by(metric).index if model in self.predicted]
 
     @property
     def first_places(self) -> int:
@@ -89,6 +118,16 @@ class ReportInput:
             index=users,
             dtype=np.float64,
         )
+
+    def told(self, value: float) -> str:
+        """Return a value of the log, or one predicted, with three significant digits of the large held-out ones."""
+        return f"{round(value, self._decimals) + 0.0:,.{self._decimals}f}".replace("-", "−")
+
+    @cached_property
+    def _decimals(self) -> int:
+        values = np.abs(self.fold.held_out.matrix.data)
+        large = float(np.quantile(values, 0.99)) if len(values) else 0.0
+        return max(0, 2 - math.floor(math.log10(large))) if large > 0 else 2
 
     @property
     def item_labels(self) -> NDArray[np.object_]:

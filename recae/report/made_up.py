@@ -40,6 +40,7 @@ class RealUsers:
     nearest_to:  to each of the first made-up users (C)
     among:       to each of some real users (C), beside themselves
     copied:      the lengths of the made-up histories, all of them, that some real user has, too
+    left_out:    who else is in the log, in words
     """
 
     source: str
@@ -48,6 +49,7 @@ class RealUsers:
     nearest_to: Nearest
     among: Nearest
     copied: NDArray[np.int64]
+    left_out: str = ""
 
 
 @dataclass(frozen=True, eq=False)

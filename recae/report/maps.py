@@ -3,7 +3,9 @@
 users U, items I, points P, embedding dimension d
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -73,6 +75,24 @@ def user_map(vectors: NDArray[np.float32], history: Interactions) -> PointMap | 
         total=len(finite),
         explained=(float(analysis.explained_variance_ratio_[0]), float(analysis.explained_variance_ratio_[1])),
     )
+
+
+def genres_of(maps: Sequence[PointMap], most: int) -> list[str]:
+    """Return the genres that are told apart on all maps of a page, so many at most: the largest of each, in turn."""
+    named = [[group for group in one.groups if group != OTHER_GENRES] for one in maps if not one.ordered]
+    in_turn = (genre for genres in zip_longest(*named) for genre in genres if genre is not None)
+    return list(dict.fromkeys(in_turn))[:most]
+
+
+def with_genres(shown: PointMap, genres: Sequence[str]) -> PointMap:
+    """Return a map that tells these genres apart, and no others."""
+    if shown.ordered:
+        return shown
+    kept = [group for group in shown.groups if group in genres]
+    place = np.array([kept.index(group) if group in kept else len(kept) for group in shown.groups])
+    group = place[shown.group]
+    rest = (OTHER_GENRES,) if (group == len(kept)).any() else ()
+    return replace(shown, group=group, groups=(*kept, *rest))
 
 
 def mapped_items(histories: csr_matrix) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from recae.evaluation import bootstrap_means, interval
 from recae.metrics import find_hits
 from recae.ranking import TopN
 
@@ -18,20 +19,25 @@ POINTS = 200
 
 @dataclass(frozen=True)
 class Band:
-    """A line of means `y` over `x`, and the half-width of its 95 % interval (NaN where one user stands behind it)."""
+    """A line of means `y` over `x`, and the ends of their 95 % intervals, NaN where there is none."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
-    margin: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
-def recall_by_k(top: TopN, held_out: csr_matrix) -> Band:
-    """Return the mean recall@k (hits among the first k / held-out items) for k = 1 … N over the target users."""
+def recall_by_k(top: TopN, held_out: csr_matrix, *, bounded: bool = True) -> Band:
+    """Return the mean recall@k (hits among the first k / held-out items) for k = 1 … N over the target users.
+
+    Without intervals unless `bounded`: they take their time.
+    """
     targets = np.diff(held_out.indptr)
     aimed = targets > 0
     recall = find_hits(top.items, held_out)[aimed].cumsum(axis=1) / targets[aimed, None]
-    mean, margin = _mean_and_margin(recall)
-    return Band(np.arange(1, top.items.shape[1] + 1, dtype=np.float64), mean, margin)
+    low, high = mean_interval(recall) if bounded else np.full((2, recall.shape[1]), np.nan)
+    mean = recall.mean(axis=0) if len(recall) else np.full(recall.shape[1], np.nan)
+    return Band(np.arange(1, top.items.shape[1] + 1, dtype=np.float64), mean, low, high)
 
 
 def length_bins(lengths: NDArray[np.integer], at_most: int = 5) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -51,12 +57,13 @@ def length_bins(lengths: NDArray[np.integer], at_most: int = 5) -> tuple[NDArray
 
 def gain_by_bin(gains: NDArray[np.float64], group: NDArray[np.int64], bins: int) -> Band:
     """Return the mean of users' gains in each bin; NaN gains are left out."""
-    mean, margin = np.full(bins, np.nan), np.full(bins, np.nan)
+    mean, low, high = np.full((3, bins), np.nan)
     for number in range(bins):
         inside = gains[(group == number) & np.isfinite(gains)]
         if len(inside):
-            mean[[number]], margin[[number]] = _mean_and_margin(inside[:, None])
-    return Band(np.arange(bins, dtype=np.float64), mean, margin)
+            mean[number] = inside.mean()
+            low[[number]], high[[number]] = mean_interval(inside[:, None])
+    return Band(np.arange(bins, dtype=np.float64), mean, low, high)
 
 
 def share_by_popularity(popularity: NDArray[np.integer], drawn: NDArray[np.integer]) -> Band:
@@ -69,14 +76,13 @@ def share_by_popularity(popularity: NDArray[np.integer], drawn: NDArray[np.integ
     rank[np.argsort(-popularity, kind="stable")] = np.arange(items)
     share = np.bincount(rank[drawn], minlength=items).cumsum() / max(1, len(drawn))
     at = np.unique(np.geomspace(1, items, POINTS).round().astype(np.int64))
-    return Band(at.astype(np.float64), share[at - 1], np.zeros(len(at)))
+    nothing = np.full(len(at), np.nan)
+    return Band(at.astype(np.float64), share[at - 1], nothing, nothing)
 
 
-def _mean_and_margin(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each column's mean, and 1.96 of its standard errors."""
-    count = len(values)
-    nothing = np.full(values.shape[1], np.nan)
-    if count == 0:
-        return nothing, nothing
-    margin = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else nothing
-    return values.mean(axis=0), margin
+def mean_interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the 95 % interval of each column's mean over users, as `recae.evaluation` has it: (low or high, columns).
+
+    NaN where fewer than two users stand behind it.
+    """
+    return interval(bootstrap_means(values)) if len(values) > 1 else np.full((2, values.shape[1]), np.nan)

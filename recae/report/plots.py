@@ -1,6 +1,7 @@
 """The report's pictures, as inline SVG: see `recae.report.drawing`."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from recae.ranges import Choices, Span
+from recae.report.calibration import FEW, Calibration
 from recae.report.curves import best_epoch
-from recae.report.drawing import PAINT, Style, picture, ratio_axis
+from recae.report.drawing import PAINT, ROOM, Style, picture, ratio_axis, ratio_axis_around, ratio_ticks
 from recae.report.maps import PointMap
 from recae.report.measures import Band
 from recae.report.oddities import Oddities
@@ -22,11 +25,8 @@ LENGTH_STEPS, LIKENESS_STEPS = 30, 50
 SMALL = 300, 210
 """How large the pictures are that stand three in a row."""
 
-WIDE = 20
-"""From which ratio on the settings that were tried are drawn in even ratios."""
-
-BANDS = 3
-"""How many lines may each have a shaded band."""
+SMALL_CROWD, ALONE = 0.22, 0.2
+"""Of the width of a range: how far ticks stand apart there, and how far what has no place on it stands before it."""
 
 
 def learning_picture(curves: Mapping[str, pd.Series], styles: Mapping[str, Style]) -> Markup:
@@ -72,17 +72,14 @@ def loss_picture(losses: Mapping[str, pd.Series], styles: Mapping[str, Style]) -
 
 
 def recall_picture(bands: Mapping[str, Band], styles: Mapping[str, Style]) -> Markup:
-    """Draw recall@k over k, a line a model; the 95 % interval of each where there are few, else of the best alone."""
-    banded = list(bands)[: len(bands) if len(bands) <= BANDS else 1]
+    """Draw recall@k over k, a line a model, and the 95 % intervals of those that have them."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for model, band in bands.items():
             style = styles[model]
-            if model in banded:
-                axes.fill_between(
-                    band.x, band.y - band.margin, band.y + band.margin, color=style.colour, alpha=0.15, linewidth=0
-                )
+            if np.isfinite(band.low).any():
+                axes.fill_between(band.x, band.low, band.high, color=style.colour, alpha=0.15, linewidth=0)
             axes.plot(band.x, band.y, color=style.colour, linestyle=style.line, marker="o" if len(band.x) == 1 else "")
         axes.set_ylim(bottom=0)
         ratio_axis(axes, max(band.x[-1] for band in bands.values()), "k")
@@ -100,10 +97,8 @@ def gain_picture(bands: Mapping[str, Band], bins: Sequence[str], styles: Mapping
         offsets = np.linspace(-0.28, 0.28, len(bands)) if len(bands) > 1 else np.zeros(1)
         for offset, (model, band) in zip(offsets, bands.items(), strict=True):
             style = styles[model]
-            axes.errorbar(
-                band.x + offset, band.y, np.nan_to_num(band.margin), fmt=style.mark, color=style.colour,
-                markersize=6, elinewidth=1.4, markeredgewidth=0,
-            )  # fmt: skip
+            _whiskers(axes, band.x + offset, band, style)
+            axes.plot(band.x + offset, band.y, style.mark, color=style.colour, markersize=6, markeredgewidth=0)
         axes.set_xlim(-0.5, len(bins) - 0.5)
         axes.set_xticks(range(len(bins)), bins)
         axes.tick_params(axis="x", size=0)
@@ -111,6 +106,12 @@ def gain_picture(bands: Mapping[str, Band], bins: Sequence[str], styles: Mapping
 
     said = [f"{model}: " + ", ".join(f"{y:+.4f}" for y in band.y) for model, band in bands.items()]
     return picture("gain", draw, f"For histories of {', '.join(bins)} items, " + "; ".join(said))
+
+
+def _whiskers(axes: Axes, x: NDArray[np.float64], band: Band, style: Style) -> None:
+    """Draw the intervals that there are as upright lines."""
+    some = np.isfinite(band.low)
+    axes.vlines(x[some], band.low[some], band.high[some], color=style.colour, linewidth=1.4, clip_on=False)
 
 
 def popularity_picture(lines: Mapping[str, Band], consumed: Band, styles: Mapping[str, Style]) -> Markup:
@@ -170,11 +171,51 @@ def oddity_picture(found: Oddities, style: Style, odd: Style) -> Markup:
         axes.plot(found.at, found.usual, color=PAINT["ink"][0])
         axes.plot(found.lengths[:named], found.surprise[:named], odd.mark, color=odd.colour, markersize=7)
         axes.set_ylabel("surprise (nats)")
-        ratio_axis(axes, found.lengths.max(), "items in the user's history")
-        axes.set_xlim(left=max(1, 0.9 * found.lengths.min()))
+        ratio_axis_around(axes, int(found.lengths.min()), int(found.lengths.max()), "items in the user's history")
 
     said = [f"{user.history_length} items, {user.z:.1f} spreads above" for user in found.oddest]
     return picture("odd", draw, f"{len(found.lengths)} users; the oddest: {'; '.join(said)}")
+
+
+def calibration_picture(
+    found: Calibration, styles: Mapping[str, Style], actual: Style, told: Callable[[float], str]
+) -> Markup:
+    """Draw mean actual values over mean predicted ones, the line where both are equal, and how many there are."""
+    ends = found.edges[0], found.edges[-1]
+
+    def draw(figure: Figure) -> None:
+        above, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+        above.plot(ends, ends, color=PAINT["muted"][0], linewidth=1)
+        below.stairs(found.counts, found.edges, color=actual.colour, linewidth=1.4)
+        below.stairs(found.counts, found.edges, color=actual.colour, alpha=0.12, fill=True, linewidth=0)
+        for one in reversed(found.models):
+            style = styles[one.model]
+            _whiskers(above, one.means.x, one.means, style)
+            for few, face in ((False, style.colour), (True, PAINT["paper"][0])):
+                inside = (one.counts > 0) & ((one.counts < FEW) == few)
+                if inside.any():  # the layout makes room for a mark that is nowhere, far below
+                    above.plot(
+                        one.means.x[inside], one.means.y[inside], style.mark, color=style.colour, markersize=6,
+                        markerfacecolor=face, clip_on=False,
+                    )  # fmt: skip
+            below.stairs(one.counts, found.edges, color=style.colour, linewidth=1.8)
+        above.set_ylabel("mean actual value")
+        above.grid(visible=True, axis="both")
+        for axis in (above.xaxis, above.yaxis):
+            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        below.set_ylabel("how many")
+        below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        below.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+        below.set_xlabel("predicted value; actual value for the filled outline")
+
+    best = found.models[0]
+    said = [
+        f"{told(x)}: {told(y)} ({count:,})"
+        for x, y, count in zip(best.means.x, best.means.y, best.counts, strict=True)
+        if count
+    ]
+    alt = f"What {best.model} predicts on average, what the actual values there are, and how many: {'; '.join(said)}"
+    return picture("calibration", draw, alt, height=480)
 
 
 def _half(band: Band) -> str:
@@ -196,7 +237,7 @@ def shares_picture(real: NDArray[np.float64], made_up: NDArray[np.float64], styl
         axes.set_xlim(ends)
         axes.set_ylim(ends)
         axes.set_aspect("equal")
-        axes.grid(axis="both")
+        axes.grid(visible=True, axis="both")
         axes.set_xlabel("of the real users")
         axes.set_ylabel("of those made up")
 
@@ -205,19 +246,29 @@ def shares_picture(real: NDArray[np.float64], made_up: NDArray[np.float64], styl
 
 
 def lengths_picture(lengths: Mapping[str, NDArray[np.int64]], styles: Mapping[str, Style]) -> Markup:
-    """Draw how long histories are, as shares of the users in steps of even ratios, an outline a side."""
-    low, high = (edge(edge(side) for side in lengths.values()) for edge in (min, max))
-    steps = np.unique(np.geomspace(max(1, low), high + 1, LENGTH_STEPS + 1).round())
-    edges = steps if len(steps) > 1 else np.array([low, high + 1])
+    """Draw how long histories are, as the share of the users with each length, an outline a side.
+
+    The shares are averaged over steps of about even ratios.
+    """
+    edges = length_steps(*(edge(edge(side) for side in lengths.values()) for edge in (min, max)))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        _outlines(axes, lengths, edges, styles)
+        _outlines(axes, lengths, edges, styles, per=np.diff(edges))
         ratio_axis(axes, edges[-1], "items in the user's history")
         axes.set_xlim(left=edges[0])
 
     said = [f"{name}: half have {np.median(side):.0f} items or more" for name, side in lengths.items()]
     return picture("lengths", draw, "; ".join(said))
+
+
+def length_steps(low: int, high: int) -> NDArray[np.float64]:
+    """Return the edges of steps of about even ratios that hold the whole numbers from `low` to `high`.
+
+    They lie half-way between whole numbers, so that a step of one number is as wide as that number.
+    """
+    first = np.unique(np.geomspace(low, high + 1, LENGTH_STEPS + 1).round())
+    return np.asarray(first - 0.5, dtype=np.float64)
 
 
 def nearness_picture(likeness: Mapping[str, NDArray[np.float64]], styles: Mapping[str, Style]) -> Markup:
@@ -234,15 +285,19 @@ def nearness_picture(likeness: Mapping[str, NDArray[np.float64]], styles: Mappin
 
 
 def _outlines(
-    axes: Axes, sides: Mapping[str, NDArray[Any]], edges: NDArray[np.float64], styles: Mapping[str, Style]
+    axes: Axes,
+    sides: Mapping[str, NDArray[Any]],
+    edges: NDArray[np.float64],
+    styles: Mapping[str, Style],
+    per: NDArray[np.float64] | float = 1.0,
 ) -> None:
-    """Draw distributions as outlines, the share of each side's figures in each step."""
+    """Draw distributions as outlines: the share of each side's figures in each step, divided by `per`."""
     for name, side in sides.items():
-        share = np.histogram(side, edges)[0] / len(side)
+        share = np.histogram(side, edges)[0] / len(side) / per
         axes.stairs(share, edges, color=styles[name].colour, linewidth=1.8)
         axes.stairs(share, edges, color=styles[name].colour, alpha=0.12, fill=True, linewidth=0)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
 
 
 def trials_picture(tried: Tried) -> Markup:
@@ -280,29 +335,69 @@ def curves_picture(tried: Tried) -> Markup:
 
 
 def slice_picture(tried: Tried, name: str) -> Markup:
-    """Draw each trial's value over one hyper-parameter: numbers by size, from a ratio on in even ratios."""
-    settings = list(tried.settings[name])
-    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in settings)
-    names = [] if numbers else sorted({said(one) for one in settings})
+    """Draw each trial's value over one hyper-parameter: along its range, or at each of the choices."""
+    settings, one = list(tried.settings[name]), tried.ranges.get(name)
+    numbers = [setting for setting in settings if _is_number(setting)]
+    if one is None and len(numbers) == len(settings):
+        one = Span(min(numbers), max(numbers))
+    places = [] if isinstance(one, Span) else in_order([*(one.plain() if isinstance(one, Choices) else ()), *settings])
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        at = np.array(settings if numbers else [names.index(said(one)) for one in settings], dtype=np.float64)
-        if numbers and at.min() > 0 and at.max() > WIDE * at.min():
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
-            axes.xaxis.set_minor_locator(NullLocator())
-        elif numbers:
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=all(isinstance(one, int) for one in settings)))
+        if isinstance(one, Span):
+            at = _along(axes, one, settings)
         else:
-            axes.set_xticks(range(len(names)), names)
-            axes.set_xlim(-0.5, len(names) - 0.5)
+            at = np.array([places.index(said(setting)) for setting in settings], dtype=np.float64)
+            axes.set_xticks(range(len(places)), places)
+            axes.set_xlim(-0.5, len(places) - 0.5)
         _trial_marks(axes, tried, at)
         axes.yaxis.set_major_locator(MaxNLocator(4))
 
-    over = f"from {said(min(settings))} to {said(max(settings))}" if numbers else ", ".join(names)
-    alt = f"{tried.metric} by {name}: {over}"
+    over = f"from {said(min(numbers))} to {said(max(numbers))}" if isinstance(one, Span) and numbers else ""
+    alt = f"{tried.metric} by {name}: {over or ', '.join(in_order(settings))}"
     return picture(f"{name} of {tried.model}", draw, alt, height=SMALL[1], width=SMALL[0])
+
+
+def in_order(settings: Sequence[Any]) -> list[str]:
+    """Return settings as people read them, each once: numbers by size, whatever else by name."""
+    numbers = {said(one): one for one in settings if _is_number(one)}
+    names = {said(one) for one in settings} - set(numbers)
+    return [*sorted(numbers, key=lambda one: numbers[one]), *sorted(names)]
+
+
+def _is_number(setting: Any) -> bool:
+    return isinstance(setting, int | float) and not isinstance(setting, bool)
+
+
+def _along(axes: Axes, span: Span, settings: Sequence[Any]) -> NDArray[np.float64]:
+    """Let the x axis run along a range, and on to what was tried outside it; return where the settings stand.
+
+    What has no place on it, as the recipe's own setting may be none, or zero where magnitudes are alike, stands before
+    it by itself.
+    """
+    forth, back = (math.log, math.exp) if span.log else (float, float)
+    has_place = [_is_number(one) and (one > 0 or not span.log) for one in settings]
+    tried = [float(one) for one, has in zip(settings, has_place, strict=True) if has]
+    low, high = min(span.low, *tried), max(span.high, *tried)
+    start, end = forth(low), forth(high)
+    width = end - start or 1.0
+    if span.log:
+        axes.set_xscale("log")
+        ticks = ratio_ticks(low, high, SMALL_CROWD * width)
+    else:
+        steps = MaxNLocator(4, steps=[1, 2, 5, 10], integer=all(isinstance(one, int) for one in (span.low, span.high)))
+        near = 1e-9 * width
+        ticks = [float(tick) for tick in steps.tick_values(low, high) if low - near <= tick <= high + near]
+    labels = [said(float(tick)) for tick in ticks]
+    if not all(has_place):
+        start -= ALONE * width
+        names = in_order([one for one, has in zip(settings, has_place, strict=True) if not has])
+        ticks, labels = [back(start), *ticks], [", ".join(names), *labels]
+    axes.set_xlim(back(start - ROOM * width), back(end + ROOM * width))
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FixedFormatter(labels))
+    axes.xaxis.set_minor_locator(NullLocator())
+    return np.array([float(one) if has else back(start) for one, has in zip(settings, has_place, strict=True)])
 
 
 def _trial_marks(axes: Axes, tried: Tried, at: NDArray[Any]) -> None:

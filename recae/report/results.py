@@ -8,7 +8,6 @@ from recae.comparison import better_than
 from recae.metrics import Metric
 from recae.report.inputs import ReportInput, metric_label, shown
 
-BASELINE = "popularity"
 NAN = float("nan")
 
 
@@ -27,7 +26,10 @@ class Gap:
 
 @dataclass(frozen=True)
 class Summary:
-    """The main result: the best model, and its lead over the second and over popularity, where those exist."""
+    """The main result: the best model, and its lead over the second and over the baseline, where those exist.
+
+    `lower_is_better` says that the value is of an error.
+    """
 
     best: str
     metric: str
@@ -37,6 +39,7 @@ class Summary:
     users: int
     second: Gap | None
     baseline: Gap | None
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,32 +98,28 @@ def summarise(report: ReportInput) -> Summary:
         ci_high=float(best["ci_high"]),
         users=0 if pd.isna(best["users"]) else int(best["users"]),
         second=second,
-        baseline=_gap(report, BASELINE) if BASELINE in rivals[1:] else None,
+        baseline=_gap(report, report.baseline) if report.baseline in rivals[1:] else None,
+        lower_is_better=report.main_metric.sign < 0,
     )
 
 
 def quality_table(report: ReportInput) -> ResultTable:
     """Return the metrics of rankings that are measured user by user, the main one first."""
     caption = "Ranking quality, higher is better"
-    return _with_main(report, caption, [one for one in _measured(report) if one.is_per_user and not one.is_of_values])
+    return _with_main(report, caption, [one for one in report.measured if one.is_per_user and not one.is_of_values])
 
 
 def value_table(report: ReportInput) -> ResultTable:
     """Return the metrics of predicted values, the main one first."""
     caption = "Errors of predicted values, lower is better"
-    return _with_main(report, caption, [one for one in _measured(report) if one.is_of_values])
+    return _with_main(report, caption, [one for one in report.measured if one.is_of_values])
 
 
 def catalogue_table(report: ReportInput) -> ResultTable:
     """Return the metrics of the lists as a whole (coverage, novelty, …), where the best figure alone says little."""
-    wanted = [metric for metric in _measured(report) if not metric.is_per_user and not metric.is_of_values]
+    wanted = [metric for metric in report.measured if not metric.is_per_user and not metric.is_of_values]
     caption = "The lists as a whole, where the best figure alone says little: random lists cover most"
     return _table(report, caption, wanted, mark_best=False, spans={}, better={})
-
-
-def _measured(report: ReportInput) -> list[Metric]:
-    kinds = report.metrics[["metric", "k"]].drop_duplicates().itertuples(index=False, name=None)
-    return [Metric(name, k) for name, k in kinds]
 
 
 def _with_main(report: ReportInput, caption: str, wanted: list[Metric]) -> ResultTable:

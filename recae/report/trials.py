@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recae.metrics import Metric
+from recae.ranges import Range
 from recae.report.drawing import Style
 
 STATES = {"complete": "complete", "pruned": "given up", "failed": "failed"}
@@ -30,12 +31,15 @@ WORST = 5
 class SearchInput:
     """What a search found.
 
+    recipe  YAML, resolved
+    ranges  by model and setting, of those that were searched
     trials  as in trials.parquet: model, trial, state, metric, value, best_epoch, seconds, settings, reason, curve
     best    by model: the number of its best trial, for those that have one
     """
 
     title: str
     recipe: str
+    ranges: Mapping[str, Mapping[str, Range]]
     facts: Mapping[str, str]
     caveats: Sequence[str]
     trials: pd.DataFrame
@@ -46,7 +50,8 @@ class SearchInput:
 class Tried:
     """What was tried of one model, by trial: states as people say them, figures (NaN for none) and settings.
 
-    `edge` is the worst value that is drawn where it is; None where all are.
+    `ranges` are those of the settings, as far as they are known; `edge` is the worst value that is drawn where it is,
+    None where all are.
     """
 
     model: str
@@ -54,6 +59,7 @@ class Tried:
     states: tuple[str, ...]
     figures: NDArray[np.float64]
     settings: pd.DataFrame
+    ranges: Mapping[str, Range]
     curves: tuple[NDArray[np.float64], ...]
     seconds: float
     best: int | None
@@ -67,6 +73,12 @@ class Tried:
             return None
         least = values.max() - WORST * (values.max() - np.median(values))
         return None if values.min() >= least or least == values.max() else float(self.metric.sign * least)
+
+    @property
+    def beyond(self) -> int:
+        """How many have a worse value than that of the edge."""
+        edge = self.edge
+        return 0 if edge is None else int((self.metric.sign * self.figures < self.metric.sign * edge).sum())
 
     @property
     def so_far(self) -> NDArray[np.float64]:
@@ -111,6 +123,7 @@ def read_trials(search: SearchInput) -> list[Tried]:
                 states=tuple(STATES[state] for state in rows["state"]),
                 figures=rows["value"].to_numpy(dtype=np.float64, na_value=np.nan),
                 settings=pd.DataFrame([json.loads(settings) for settings in rows["settings"]], dtype=object),
+                ranges=search.ranges.get(str(model), {}),
                 curves=tuple(curves),
                 seconds=float(rows["seconds"].sum()),
                 best=search.best.get(str(model)),
