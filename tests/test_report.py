@@ -30,9 +30,11 @@ from recae.report.curves import read_curves
 from recae.report.drawing import PAINT, SERIES, Style, ratio_axis_around
 from recae.report.maps import (
     APART,
+    MOST_GENRES,
     NAMED_ITEMS,
     OTHER_GENRES,
     PointMap,
+    _genre_flags,
     genres_of,
     item_map,
     mapped_items,
@@ -497,6 +499,14 @@ def test_of_many_items_the_most_popular_are_mapped(report: ReportInput, monkeypa
 )
 def test_items_that_no_vector_tells_apart_have_no_map(vectors: np.ndarray) -> None:
     assert item_map(vectors.astype(np.float32), two_tastes()[1], np.full(40, "", dtype=object)) is None
+
+
+def test_of_very_many_genres_the_most_frequent_are_looked_at() -> None:
+    flags = _genre_flags(pd.DataFrame({"genres": [f"brand {item}|shoes" for item in range(3000)]}))
+    assert flags is not None
+    assert flags.shape == (3000, MOST_GENRES)
+    assert flags["shoes"].all()
+    assert flags.drop(columns="shoes").sum().max() == 1
 
 
 def test_without_genres_the_map_of_items_shows_how_popular_they_are() -> None:

@@ -34,6 +34,9 @@ NAMED_ITEMS = 12
 APART = 0.08
 """How many items are named at most, and how far they lie apart at least, in widths of the map."""
 
+MOST_GENRES = 200
+"""How many genres are looked at, at most: a column of brands has thousands, which no map could tell apart."""
+
 SHOWN_GENRES = 6
 OTHER_GENRES = "another, or none"
 
@@ -146,13 +149,16 @@ def _apart(points: NDArray[np.float64]) -> list[int]:
 
 
 def _genre_flags(item_table: pd.DataFrame) -> pd.DataFrame | None:
-    """Return items × genres, 0 or 1; None where no item has a genre."""
+    """Return items × genres, 0 or 1, of the most frequent genres; None where no item has one."""
     if "genres" not in item_table or not item_table["genres"].map(_is_text).any():
         return None
-    genres = item_table["genres"]
-    flags = genres.where(genres.map(_is_text), "").replace(NO_GENRE, "").astype(str).str.get_dummies("|")
-    flags = flags.drop(columns="", errors="ignore")  # pandas 3 takes no genre for one
-    return flags if len(flags.columns) else None
+    genres = item_table["genres"].reset_index(drop=True)
+    of_items = genres.where(genres.map(_is_text), "").replace(NO_GENRE, "").astype(str).str.split("|").explode()
+    frequent = of_items[of_items != ""].value_counts().index[:MOST_GENRES]
+    if not len(frequent):
+        return None
+    flags = pd.get_dummies(of_items[of_items.isin(frequent)], dtype=np.int64)
+    return flags.groupby(level=0).max().reindex(genres.index, fill_value=0)
 
 
 def _genres_of_items(item_table: pd.DataFrame) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
