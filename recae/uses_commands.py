@@ -93,7 +93,7 @@ def generate(
         Path | None,
         typer.Option(
             "--report",
-            help="An .html file to write, too: how they are like real users, and nobody's copy. "
+            help="An .html file to write, too: how they are like real users, and whose copy, if anybody's. "
             "With --reference, it shows ids and items of real users.",
         ),
     ] = None,
