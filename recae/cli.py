@@ -182,7 +182,6 @@ def compare(
             overwrite=overwrite,
             listener=lambda step: listeners[0](step),
         )
-    tracker = outcome.tracker
     if as_json:
         console.print_json(
             {"out": str(outcome.out), "metrics": outcome.metrics.to_dict("records"), "notes": outcome.caveats}
@@ -190,10 +189,7 @@ def compare(
     elif speak:
         console.print_outcome(outcome)
         console.say(f"results in {outcome.out}; the report is {outcome.out / 'report.html'}")
-    if tracker.lost:
-        console.warn(tracker.lost)
-    elif speak:
-        console.say(f"tracked in {tracker.uri}")
+    console.print_tracked(outcome.tracker, speak)
 
 
 for command in (

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from recae.experiment import Outcome
     from recae.manual import Page
     from recae.profiling import Profile
+    from recae.tracking import Tracker
     from recae.tuning import Search
 
 NARROWEST = 160
@@ -201,6 +202,14 @@ def print_model(page: "Page") -> None:
 def _abilities(page: "Page") -> tuple[str, str]:
     words = {(): "no", ("latent",): "latent"}
     return "yes" if page.folds_in else "no", words.get(page.embeddings, "yes")
+
+
+def print_tracked(tracker: "Tracker", speak: bool) -> None:
+    """Print where runs were tracked, or warn that they were not."""
+    if tracker.lost:
+        warn(tracker.lost)
+    elif speak:
+        say(f"tracked in {tracker.uri}")
 
 
 def print_chosen(chosen: Mapping[str, Any]) -> None:

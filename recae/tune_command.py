@@ -127,7 +127,4 @@ def tune(
     elif speak:
         console.print_search(search)
         console.say(f"results in {search.out}; recae compare {search.out / tuning.BEST} judges them on test users")
-    if search.tracker.lost:
-        console.warn(search.tracker.lost)
-    elif speak:
-        console.say(f"tracked in {search.tracker.uri}")
+    console.print_tracked(search.tracker, speak)

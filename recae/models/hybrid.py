@@ -127,9 +127,9 @@ class Hybrid:
     How much the others weigh beside the first is chosen for the best NDCG@100 of the validation users, whose held-out
     items no part has seen (the likelihood would choose far too little of them). The filter, which takes its time to
     score, is only kept where these users gain by it twice the standard error, as they do on sparse sets: once would
-    be little, with weights that suit just these users. With fewer than 30 of them there is none, and the weight is
-    what is best on MovieLens-1M. The latent embedding is that of the deep part, and so are the
-    likelihood and the users that are made up; as a part of the score has full rank, there are no retrieval vectors.
+    be little, with weights that suit just these users. With fewer than FEWEST of them there is none, and the weight is
+    what is best on MovieLens-1M. The latent embedding is that of the deep part, and so are the likelihood and the users
+    that are made up; as a part of the score has full rank, there are no retrieval vectors.
     """
 
     name: ClassVar[str] = "hybrid"
